@@ -37,3 +37,7 @@ demo: venv-run  ## provision a sample estate, twice, against simulated (or SPDK_
 .PHONY: unit
 unit: venv  ## unit tests and tests of conventions
 	@$(PYTEST) tests/unit
+
+.PHONY: sanity
+sanity: venv  ## ansible-test sanity, without docker (SANITY_ARGS="--test pylint")
+	@python tests/sanity/run.py $(SANITY_ARGS)
