@@ -34,10 +34,66 @@ demo: venv-run  ## provision a sample estate, twice, against simulated (or SPDK_
 
 # --- tests ------------------------------------------------------------------
 
-.PHONY: unit
-unit: venv  ## unit tests and tests of conventions
-	@$(PYTEST) tests/unit
+.PHONY: test
+test: venv  ## everything that CI runs
+	@python .ci/test.py
+
+.PHONY: check
+check: lint types changelog docs-lint build  ## the static checks
+
+.PHONY: lint
+lint: venv  ## ruff, yamllint, shellcheck and ansible-lint (profile production)
+	@ruff check .
+	@yamllint --strict .
+	@shellcheck .ci/run .ci/venv
+	@ansible-lint --quiet
+
+.PHONY: types
+types: venv  ## mypy
+	@mypy $(TREE)/plugins $(TREE)/tests
+
+.PHONY: changelog
+changelog: venv  ## lint the changelog fragments
+	@antsibull-changelog lint
+
+.PHONY: docs-lint
+docs-lint: venv  ## lint the documentation of modules, plugins and roles
+	@antsibull-docs lint-collection-docs --plugin-docs --validate-collection-refs self .
 
 .PHONY: sanity
 sanity: venv  ## ansible-test sanity, without docker (SANITY_ARGS="--test pylint")
 	@python tests/sanity/run.py $(SANITY_ARGS)
+
+.PHONY: unit
+unit: venv  ## unit tests and tests of conventions
+	@$(PYTEST) tests/unit
+
+.PHONY: conformance
+conformance: venv  ## the simulator against recordings of the real SPDK
+	@$(PYTEST) tests/conformance
+
+.PHONY: integration
+integration: venv  ## ansible-playbook against PostgreSQL and the simulator, or the SPDK_TGT named
+	@$(PYTEST) tests/integration
+
+.PHONY: molecule
+molecule: venv  ## the scenarios of the roles
+	@molecule test --all
+
+.PHONY: bench
+bench: venv  ## what a run costs, beside the same number of no-op tasks
+	@python tests/benchmark/run.py $(BENCH_ARGS)
+
+# --- what comes out ---------------------------------------------------------
+
+.PHONY: build
+build: venv  ## the tarball, in .build/dist
+	@ansible-galaxy collection build --force --output-path .build/dist
+
+.PHONY: docs
+docs: venv  ## the documentation as HTML, in .build/html
+	@python docs/build.py
+
+.PHONY: clean
+clean:  ## remove all that make made
+	@rm -rf .venv .build .ansible .hypothesis tests/output

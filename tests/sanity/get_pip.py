@@ -17,8 +17,7 @@ def main() -> int:
     try:  # in a process of its own, because ensurepip makes pip forget the machine's settings
         subprocess.run([sys.executable, "-m", "ensurepip", "--default-pip"], stdout=subprocess.DEVNULL, check=True)
     except subprocess.CalledProcessError:  # Debian without python3-venv: lend the pip of the project's environment
-        lent = glob.glob(os.path.expanduser("~/../../.venv/lib/python%d.%d/site-packages" % sys.version_info[:2]))
-        env["PYTHONPATH"] = os.pathsep.join(lent)
+        env["PYTHONPATH"] = os.pathsep.join(glob.glob(os.path.expanduser("~/../../.venv/lib/python*/site-packages")))
     packages = [arg for arg in sys.argv[1:] if arg not in ("--no-setuptools", "--no-wheel")]
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--ignore-installed"]
     return subprocess.run(command + packages, env=env, check=False).returncode

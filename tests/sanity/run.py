@@ -36,8 +36,8 @@ def stage() -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(ROOT / name, target)
     for path in sorted(STAGE.rglob("*"), reverse=True):
-        name = path.relative_to(STAGE)
-        if name.parts[0] == ".git" or str(name) in wanted or name.parts[:2] == ("tests", "output"):
+        inside = path.relative_to(STAGE)
+        if inside.parts[0] == ".git" or str(inside) in wanted or inside.parts[:2] == ("tests", "output"):
             continue
         if path.is_dir():
             if not any(path.iterdir()):
@@ -82,7 +82,10 @@ def make_home() -> None:
 
 
 def search_path() -> str:
-    """PATH with the real directories of every Python that a managed node may have. pyenv's shims mislead ansible-test."""
+    """PATH with the directory of every Python that a managed node may have, but without pyenv's shims.
+
+    ansible-test takes a shim for a Python of that version even when none stands behind it.
+    """
     path = [str(ROOT / ".venv/bin")]
     path += [part for part in os.environ.get("PATH", os.defpath).split(os.pathsep) if not part.endswith("/shims")]
     pyenv = os.environ.get("PYENV_ROOT") or os.path.expanduser("~/.pyenv")
@@ -96,7 +99,7 @@ def main() -> int:
     stage()
     make_home()
     env = dict(os.environ, HOME=str(HOME), PATH=search_path(), LC_ALL="C.UTF-8")
-    for name in ("ANSIBLE_HOME", "ANSIBLE_COLLECTIONS_PATH", "XDG_CONFIG_HOME", "PYTHONPATH", "PYTHONDONTWRITEBYTECODE"):
+    for name in ("ANSIBLE_HOME", "ANSIBLE_COLLECTIONS_PATH", "XDG_CONFIG_HOME", "PYTHONPATH"):
         env.pop(name, None)
     command = ["ansible-test", "sanity", "--local", "--color", "no", *sys.argv[1:]]
     return subprocess.run(command, cwd=STAGE, env=env, check=False).returncode

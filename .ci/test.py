@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Runs every check of the project and ends with a table and the line "N passed, N failed".
+
+A tool counts as one check, pytest counts each of its tests. A failure does not stop what comes after it.
+Names of steps as arguments choose: test.py lint unit
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+REPORTS = ROOT / ".build/reports"
+
+TOOLS = ["lint", "types", "changelog", "docs-lint", "build", "sanity"]
+PYTEST = ["unit", "conformance", "integration"]
+STEPS = [*TOOLS, *PYTEST, "molecule"]
+
+
+def counts(report: Path, status: int) -> tuple[int, int, int]:
+    """Passed, failed and skipped of a pytest run. A run that broke off counts as one failure more."""
+    passed = failed = skipped = 0
+    if report.exists():
+        for suite in ElementTree.parse(report).getroot().iter("testsuite"):
+            bad = int(suite.get("failures", 0)) + int(suite.get("errors", 0))
+            failed += bad
+            skipped += int(suite.get("skipped", 0))
+            passed += int(suite.get("tests", 0)) - bad - int(suite.get("skipped", 0))
+    if status and not failed:
+        failed = 1
+    return passed, failed, skipped
+
+
+def run(step: str) -> tuple[int, int, int]:
+    report = REPORTS / f"{step}.xml"
+    report.unlink(missing_ok=True)
+    env = dict(os.environ)
+    if step in PYTEST:
+        env["PYTEST_ARGS"] = f"{env.get('PYTEST_ARGS', '')} --junitxml={report}"
+    status = subprocess.run(["make", "--no-print-directory", step], cwd=ROOT, env=env, check=False).returncode
+    if step in PYTEST:
+        return counts(report, status)
+    return int(not status), int(bool(status)), 0
+
+
+def main() -> int:
+    REPORTS.mkdir(parents=True, exist_ok=True)
+    rows = []
+    for step in sys.argv[1:] or STEPS:
+        print(f"\n=== make {step}", flush=True)
+        start = time.monotonic()
+        result = run(step)
+        rows.append((step, time.monotonic() - start, *result))
+    print("\n=== summary")
+    print(f"{'step':<14}{'seconds':>8}{'passed':>8}{'failed':>8}{'skipped':>8}")
+    for step, seconds, passed, failed, skipped in rows:
+        print(f"{step:<14}{seconds:>8.0f}{passed:>8}{failed:>8}{skipped:>8}{'   <-- FAILED' if failed else ''}")
+    passed, failed, skipped = (sum(row[column] for row in rows) for column in (2, 3, 4))
+    print(f"\n{passed} passed, {failed} failed" + (f", {skipped} skipped" if skipped else ""))
+    return int(bool(failed))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
