@@ -92,7 +92,12 @@ build: venv  ## the tarball, in .build/dist
 
 .PHONY: docs
 docs: venv  ## the documentation as HTML, in .build/html
-	@python docs/build.py
+	@rm -rf .build/docs .build/html && mkdir -p .build/docs && chmod og-w .build/docs
+	@antsibull-docs --config-file docs/antsibull-docs.cfg collection --use-current --squash-hierarchy --fail-on-error \
+		--dest-dir .build/docs excloud.diskengine
+	@cp docs/*.rst .build/docs
+	@sphinx-build -W -q -c docs .build/docs .build/html
+	@echo "Open .build/html/index.html"
 
 .PHONY: clean
 clean:  ## remove all that make made
