@@ -1,0 +1,233 @@
+# Copyright (c) 2026, The excloud.diskengine developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Options of the connection to SPDK and of the objects in it; each object is described once, for all modules."""
+
+from __future__ import annotations
+
+from textwrap import indent
+
+_STATE = """
+state:
+  description: Whether the object should be there.
+  type: str
+  choices: [present, absent]
+  default: present
+"""
+
+_TRANSPORT = (
+    ("trtype", "Transport type, V(TCP) or V(RDMA) in any case."),
+    """
+max_queue_depth: {type: int, description: [Largest number of outstanding I/O for a queue pair.]}
+max_io_qpairs_per_ctrlr: {type: int, description: [Largest number of I/O queue pairs of a controller.]}
+in_capsule_data_size: {type: int, description: [Largest in-capsule data size in bytes.]}
+max_io_size: {type: int, description: [Largest I/O in bytes.]}
+max_aq_depth: {type: int, description: [Largest number of outstanding admin commands of a controller.]}
+io_unit_size:
+  description: I/O unit in bytes. Has no effect from SPDK v26.05 on and is not sent there.
+  type: int
+num_shared_buffers:
+  description: Number of pooled data buffers. Has no effect from SPDK v26.05 on and is not sent there.
+  type: int
+buf_cache_size:
+  description: Buffers reserved for each poll group. Has no effect from SPDK v26.05 on and is not sent there.
+  type: int
+iobuf_small_cache_size: {type: int, description: [Small buffers cached for each poll group, SPDK v26.05 or newer.]}
+iobuf_large_cache_size: {type: int, description: [Large buffers cached for each poll group, SPDK v26.05 or newer.]}
+zcopy: {type: bool, description: [Use zero-copy where the bdev can.]}
+abort_timeout_sec: {type: int, description: [Seconds to wait for an abort.]}
+acceptor_poll_rate: {type: int, description: [Microseconds between looks for new connections; not comparable later.]}
+ack_timeout: {type: int, description: [ACK timeout as the transport defines it.]}
+disable_command_passthru: {type: bool, description: [Refuse commands that are not known, SPDK v24.09 or newer.]}
+kas: {type: int, description: [Keep-alive granularity in units of 100 ms, SPDK v25.05 or newer.]}
+min_kato: {type: int, description: [Shortest keep-alive timeout in milliseconds, SPDK v25.05 or newer.]}
+c2h_success: {type: bool, description: [TCP only. Combine the last data unit with the completion.]}
+dif_insert_or_strip: {type: bool, description: [Insert and strip protection information.]}
+sock_priority: {type: int, description: [TCP only. Priority of the sockets.]}
+num_cqe: {type: int, description: [RDMA only. Number of completion queue entries.]}
+max_srq_depth: {type: int, description: [RDMA only. Depth of a shared receive queue.]}
+no_srq: {type: bool, description: [RDMA only. Use no shared receive queue.]}
+no_wr_batching: {type: bool, description: [RDMA only. Do not batch work requests.]}
+data_wr_pool_size: {type: int, description: [RDMA only. Data work requests for each poll group.]}
+""",
+)
+
+_LVSTORE = (
+    ("name", "Name of the lvstore, 1 to 63 characters without a slash."),
+    """
+bdev:
+  description: The bdev that holds it, by name, alias or UUID. Needed to create it.
+  type: str
+cluster_size:
+  description: Size of a cluster, for example V(4MiB), which is what SPDK takes without it. Never changed later.
+  type: str
+clear_method:
+  description: How the bdev is cleared at creation. SPDK takes V(unmap) without it.
+  type: str
+  choices: [none, unmap, write_zeroes]
+max_lvols:
+  description:
+    - How many lvols and snapshots the lvstore should be able to hold.
+    - Each needs at least one metadata page, and SPDK's default gives one for each cluster, thin or not. The ratio of
+      metadata pages is chosen from this at creation and never changed later.
+  type: int
+""",
+)
+
+_LVOL = (
+    ("name", "Name of the lvol within its lvstore, 1 to 63 characters without a slash."),
+    """
+lvstore:
+  description: The lvstore, by UUID or name.
+  type: str
+  %s
+size:
+  description:
+    - Size such as V(100GiB) or a number of bytes. C(K M G T P) with or without C(iB) are powers of 1024, C(KB) to
+      C(PB) powers of 1000. It is rounded B(up) to whole clusters, and the result says so.
+    - An existing lvol that is smaller grows to it. Needed to create it.
+  type: str
+thin:
+  description: Whether clusters are allocated only when written. Thick without it. Cannot be changed in place.
+  type: bool
+clear_method:
+  description: How clusters are cleared. SPDK chooses without it.
+  type: str
+  choices: [none, unmap, write_zeroes]
+allow_shrink:
+  description:
+    - Let an lvol that is larger than the size shrink, which gives up what is beyond.
+    - Never done while something uses the lvol, because SPDK frees the clusters and yet reports an error.
+  type: bool
+  default: false
+""",
+)
+
+_SUBSYSTEM = (
+    ("nqn", "NQN of the subsystem, for example V(nqn.2024-01.io.excloud:storage.node-1.7.42)."),
+    """
+serial_number:
+  description: Serial number, at most 20 characters. Fixed at creation.
+  type: str
+model_number:
+  description: Model number, at most 40 characters. Fixed at creation.
+  type: str
+max_namespaces:
+  description: Largest number of namespaces. Fixed at creation.
+  type: int
+min_cntlid:
+  description: Smallest controller ID. Fixed at creation.
+  type: int
+max_cntlid:
+  description: Largest controller ID. Fixed at creation.
+  type: int
+ana_reporting:
+  description: Report asymmetric namespace access. Set at creation; the target does not show it, so it is not compared.
+  type: bool
+allow_any_host:
+  description: Let every host in. Without it only the hosts in the list can connect.
+  type: bool
+  default: false
+listeners:
+  description: Addresses to listen on. Without it listeners are not managed.
+  type: list
+  elements: dict
+  suboptions:
+    trtype:
+      description: Transport type, V(TCP) or V(RDMA) in any case. The transport must exist.
+      type: str
+      default: TCP
+    traddr:
+      description: IP address of this node.
+      type: str
+      required: true
+    trsvcid:
+      description: Port.
+      type: str
+      default: "4420"
+    adrfam:
+      description: V(IPv4) or V(IPv6); follows from the address without it.
+      type: str
+hosts:
+  description: NQNs of the hosts that may connect. Without it hosts are not managed.
+  type: list
+  elements: str
+namespaces:
+  description: What the hosts see. Without it namespaces are not managed.
+  type: list
+  elements: dict
+  suboptions:
+    bdev:
+      description: The bdev, by name, alias, UUID, or as C(<lvstore UUID>/<lvol name>).
+      type: str
+      required: true
+    nsid:
+      description: Namespace ID. Without it the bdev keeps the one it has, or gets the lowest that is free.
+      type: int
+purge:
+  description:
+    - Parts of the subsystem whose entries are removed when they are not in the desired state.
+    - Without it such entries are reported and left alone.
+  type: list
+  elements: str
+  choices: [listeners, hosts, namespaces]
+  default: []
+""",
+)
+
+
+def _options(kind: tuple, required: bool) -> str:
+    (name, description), rest = kind
+    flag = "required: true" if required else ""
+    head = f"{name}:\n  description: {description}\n  type: str\n  {flag}\n"
+    return head + (rest % flag if "%s" in rest else rest) + _STATE
+
+
+def _many(kind: tuple, plural: str, default: str = "") -> str:
+    head = f"{plural}:\n  description: Objects to manage in one task, each with the options below.\n"
+    return f"{head}  type: list\n  elements: dict\n  {default}\n  suboptions:\n" + indent(_options(kind, True), " " * 4)
+
+
+def _one_or_many(kind: tuple, plural: str) -> str:
+    return "options:\n" + indent(_options(kind, False) + _many(kind, plural), "  ")
+
+
+class ModuleDocFragment:
+    """The connection, and for each kind of object its options as one object or as a list of them."""
+
+    DOCUMENTATION = r"""
+options:
+  socket:
+    description: Path of the target's JSON-RPC socket, its C(-r) option.
+    type: path
+    default: /var/tmp/spdk.sock
+  timeout:
+    description: Seconds that each call may take. After one took longer nothing more is sent to the target.
+    type: float
+    default: 60.0
+requirements:
+  - SPDK v24.05 or newer
+  - Python 3.9 or newer on the node, nothing else
+"""
+
+    LOCK = r"""
+options:
+  lock_wait:
+    description:
+      - Seconds to wait for another run on the same target to end, before giving up.
+      - Runs exclude each other by a lock on the file C(<socket>.client.lock), which ends with its holder.
+    type: float
+    default: 60.0
+"""
+
+    TRANSPORT = _one_or_many(_TRANSPORT, "transports")
+    LVSTORE = _one_or_many(_LVSTORE, "lvstores")
+    LVOL = _one_or_many(_LVOL, "lvols")
+    SUBSYSTEM = _one_or_many(_SUBSYSTEM, "subsystems")
+    EVERYTHING = "options:\n" + indent(
+        _many(_TRANSPORT, "transports", "default: []")
+        + _many(_LVSTORE, "lvstores", "default: []")
+        + _many(_LVOL, "lvols", "default: []")
+        + _many(_SUBSYSTEM, "subsystems", "default: []"),
+        "  ",
+    )

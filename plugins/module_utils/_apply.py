@@ -1,0 +1,79 @@
+# Copyright (c) 2026, The excloud.diskengine developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Sends a plan's actions over one connection, as many in flight as their order allows. Private to the collection."""
+
+from __future__ import annotations
+
+from ._errors import DiskengineError, UnknownOutcome
+from ._plan import Action
+from ._rpc import Call, Client
+
+
+def apply(actions: list, client: Client) -> dict:
+    """Send ``actions`` and note in each what became of it (``state``, ``error``); return the results by action.
+
+    An action goes out when all that it needs is done; when one of these is not, it is ``skipped``. Once a call's
+    outcome is unknown nothing more is sent: what was not sent yet is ``withheld``. No call is sent twice.
+    """
+    run = _Run(actions, client)
+    run.start()
+    while not client.idle:
+        for reply in client.settle():
+            run.end(reply.call, reply.result, reply.error)
+        if client.broken:
+            client.withdraw()
+    run.withhold_rest()
+    return run.results
+
+
+class _Run:
+    def __init__(self, actions: list, client: Client) -> None:
+        self.results: dict[Action, object] = {}
+        self._client = client
+        self._actions = actions
+        self._by_call: dict[int, tuple[Call, Action]] = {}
+        planned = set(map(id, actions))
+        self._waits = {id(a): sum(1 for need in a.needs if id(need) in planned) for a in actions}
+        self._dependents: dict[int, list[Action]] = {}
+        for action in actions:
+            for need in action.needs:
+                self._dependents.setdefault(id(need), []).append(action)
+
+    def start(self) -> None:
+        for action in self._actions:
+            if not self._waits[id(action)]:
+                self._submit(action)
+
+    def end(self, call: Call, result: object, error: Exception | None) -> None:
+        action = self._by_call.pop(id(call))[1]
+        if error is None:
+            action.state = "done"
+            self.results[action] = result
+            for dependent in self._dependents.get(id(action), ()):
+                self._waits[id(dependent)] -= 1
+                if not self._waits[id(dependent)]:
+                    self._submit(dependent)
+            return
+        action.state = "unknown" if isinstance(error, UnknownOutcome) else "failed"
+        action.error = error
+        if action.state == "failed":
+            self._skip_dependents(action)
+
+    def withhold_rest(self) -> None:
+        for action in self._actions:
+            if action.state == "planned":
+                action.state = "withheld"
+
+    def _submit(self, action: Action) -> None:
+        call = Call(action.method, action.params, action.subject)
+        self._by_call[id(call)] = (call, action)
+        self._client.submit([call])
+
+    def _skip_dependents(self, action: Action) -> None:
+        for dependent in self._dependents.get(id(action), ()):
+            if dependent.state == "planned":
+                dependent.state = "skipped"
+                dependent.error = DiskengineError(f"skipped, because {action.subject} failed: {action.error}")
+                self._skip_dependents(dependent)

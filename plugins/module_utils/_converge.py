@@ -1,0 +1,136 @@
+# Copyright (c) 2026, The excloud.diskengine developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""From desired objects to results: read, plan, apply, and look again where the outcome is not known. Private."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Callable, Optional
+
+from ._apply import apply
+from ._errors import DiskengineError
+from ._graph import Graph, read_graph
+from ._plan import ObjectPlan, Plan, make_plan
+from ._rpc import Client
+
+_ROUNDS = 3
+
+
+@dataclass
+class Outcome:
+    """What became of one desired object over all rounds; ``after`` is as planned, or as found when it failed."""
+
+    planned: ObjectPlan
+    before: Optional[dict]
+    after: Optional[dict]
+    facts: dict
+    notes: list
+    error: Optional[str]
+    actions: list = field(default_factory=list)
+
+    def result(self) -> dict:
+        """Return the entry that users see."""
+        entry = {
+            "kind": self.planned.wanted.resource.kind,
+            **self.planned.identity,
+            **self.facts,
+            "changed": bool(self.actions),
+            "failed": self.error is not None,
+            "actions": [action.summary for action in self.actions],
+            "before": self.before,
+            "after": self.after,
+            "notes": self.notes,
+        }
+        if self.error is not None:
+            entry["msg"] = self.error
+        return entry
+
+
+def converge(connect: Callable[[], Client], desired: list, dry_run: bool, assume_missing: bool = False) -> list:
+    """Bring one target to the ``desired`` state (a list of Wanted) and return an Outcome for each object.
+
+    ``dry_run`` stops after planning. After a failed call the state is read again, and an object that is as wanted has
+    not failed. After a lost connection the remaining actions are planned anew from what is found, at most twice; after
+    a call that got no answer in time nothing more is sent to this target. Raises Unreachable, RpcError and
+    UnknownOutcome only while nothing was sent.
+    """
+    client = connect()
+    try:
+        plan = make_plan(desired, read_graph(client), assume_missing and dry_run)
+        outcomes = {id(planned.wanted): _outcome(planned) for planned in plan.objects}
+        if dry_run:
+            for planned in plan.objects:
+                outcomes[id(planned.wanted)].actions = planned.change.actions
+            return [outcomes[id(wanted)] for wanted in desired]
+        for rounds_left in reversed(range(_ROUNDS)):
+            results = apply(plan.actions, client)
+            doubtful = [planned for planned in plan.objects if not _settled(planned, outcomes, results)]
+            if not doubtful:
+                break
+            try:
+                lost = client.broken and not client.hung
+                if client.broken:
+                    client.close()
+                    client = connect()
+                observed = read_graph(client)
+            except DiskengineError as error:
+                for planned in doubtful:
+                    outcomes[id(planned.wanted)].error = f"{_cause(planned)}; looking again failed: {error}"
+                break
+            plan = _look_again(doubtful, observed, outcomes, retry=bool(lost and rounds_left))
+        return [outcomes[id(wanted)] for wanted in desired]
+    finally:
+        client.close()
+
+
+def _outcome(planned: ObjectPlan) -> Outcome:
+    change = planned.change
+    return Outcome(planned, change.before, change.after, change.facts, change.notes, planned.refusal)
+
+
+def _settled(planned: ObjectPlan, outcomes: dict, results: dict) -> bool:
+    """Note what was sent for an object and tell whether all of it was carried out."""
+    outcome = outcomes[id(planned.wanted)]
+    for action in planned.change.actions:
+        if action.state in ("done", "unknown"):
+            outcome.actions.append(action)
+        if action.learns and action in results:
+            outcome.facts[action.learns] = results[action]
+    return all(action.state == "done" for action in planned.change.actions)
+
+
+def _look_again(doubtful: list, observed: Graph, outcomes: dict, retry: bool) -> Plan:
+    """Judge the objects that were not carried out by what is there now; return the plan of those to try once more."""
+    plan = make_plan([planned.wanted for planned in doubtful], observed)
+    causes = {id(planned.wanted): planned for planned in doubtful}
+    given_up: set[int] = set()
+    again = []
+    for planned in plan.objects:
+        outcome = outcomes[id(planned.wanted)]
+        outcome.facts.update(planned.change.facts)
+        actions = planned.change.actions
+        undone = [action.describe() for action in actions]
+        outcome.actions = [action for action in outcome.actions if action.describe() not in undone]
+        if not actions and planned.refusal is None:
+            continue
+        earlier = causes[id(planned.wanted)]
+        failed = any(action.state in ("failed", "skipped") for action in earlier.change.actions)
+        orphaned = any(id(need) in given_up for action in actions for need in action.needs)
+        if retry and planned.refusal is None and not failed and not orphaned:
+            again.append(planned)
+            continue
+        outcome.error = planned.refusal or _cause(earlier)
+        outcome.after = planned.change.before
+        given_up.update(id(action) for action in actions)
+    return Plan(again, plan.predicted)
+
+
+def _cause(planned: ObjectPlan) -> str:
+    """Say why an object's actions were not all carried out."""
+    for action in planned.change.actions:
+        if action.error is not None:
+            return str(action.error)
+    return "not sent, because the target stopped answering"
+

@@ -1,0 +1,67 @@
+# Copyright (c) 2026, The excloud.diskengine developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A graph as users read it. Private to the collection."""
+
+from __future__ import annotations
+
+from ._graph import Graph, Subsystem
+from ._resources._transport import TUNABLE
+
+
+def describe(graph: Graph) -> dict:
+    """Return what the target has: ``desired`` in the shape that the modules take, the rest with what only a reader needs.
+
+    ``desired`` given back to the modules changes nothing.
+    """
+    return {
+        "release": str(graph.release),
+        "desired": {
+            "transports": [
+                {"trtype": transport.trtype, **{k: v for k, v in transport.options.items() if _comparable(k, graph)}}
+                for transport in graph.transports.values()
+            ],
+            "lvstores": [
+                {"name": store.name, "bdev": store.base_bdev, "cluster_size": str(store.cluster_size)}
+                for store in graph.lvstores.values()
+            ],
+            "lvols": [
+                {"name": lvol.name, "lvstore": lvol.lvstore, "size": str(lvol.size), "thin": lvol.thin}
+                for lvol in graph.lvols.values()
+                if lvol.size and not lvol.is_snapshot
+            ],
+            "subsystems": [_subsystem(subsystem, graph) for subsystem in graph.subsystems.values()],
+        },
+        "lvstores": [store._asdict() for store in graph.lvstores.values()],
+        "lvols": [
+            {**lvol._asdict(), "alias": lvol.alias, "exported_as": _exported_as(graph, lvol.uuid)}
+            for lvol in graph.lvols.values()
+        ],
+        "bdevs": [
+            {**bdev._asdict(), "aliases": list(bdev.aliases), "exported_as": _exported_as(graph, bdev.name)}
+            for bdev in graph.bdevs.values()
+        ],
+        "vhost": [{"bdev": bdev, "controller": controller} for bdev, controller in graph.vhost.items()],
+    }
+
+
+def _comparable(option: str, graph: Graph) -> bool:
+    return option in TUNABLE and graph.release.has_effect("nvmf_create_transport", option)
+
+
+def _exported_as(graph: Graph, bdev: str) -> dict | None:
+    export = graph.exports.get(bdev)
+    return {"nqn": export[0], "nsid": export[1]} if export else None
+
+
+def _subsystem(subsystem: Subsystem, graph: Graph) -> dict:
+    return {
+        "nqn": subsystem.nqn,
+        **{name: value for name, value in subsystem.attributes.items() if value is not None},
+        "allow_any_host": subsystem.allow_any_host,
+        "listeners": [address._asdict() for address in sorted(subsystem.listeners)],
+        "hosts": sorted(subsystem.hosts),
+        "namespaces": [
+            {"bdev": graph.key(namespace.bdev)[1], "nsid": namespace.nsid} for namespace in subsystem.namespaces.values()
+        ],
+    }

@@ -1,0 +1,250 @@
+# Copyright (c) 2026, The excloud.diskengine developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What one SPDK process has now, read in one round trip and indexed. Private to the collection.
+
+The planner works on a copy of this graph and applies each planned action to it, so that what it says will be is
+what a later reading finds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple, Optional
+
+from ._errors import Unreachable
+from ._naming import DISCOVERY_NQN, is_uuid, observed_address
+from ._releases import Release
+from ._rpc import Call, Client
+
+SUBSYSTEM_ATTRIBUTES = ("serial_number", "model_number", "max_namespaces", "min_cntlid", "max_cntlid")
+
+LVOL_PRODUCT = "Logical Volume"
+
+_RUNTIME_ONLY = "bdev_get_bdevs"
+
+_GETTERS = {
+    "bdevs": Call("bdev_get_bdevs", subject="all bdevs"),
+    "lvstores": Call("bdev_lvol_get_lvstores", subject="all lvstores"),
+    "lvols": Call("bdev_lvol_get_lvols", subject="all lvols"),
+    "transports": Call("nvmf_get_transports", subject="all transports"),
+    "subsystems": Call("nvmf_get_subsystems", subject="all subsystems"),
+    "vhost": Call("vhost_get_controllers", subject="all vhost controllers"),
+}
+
+
+class Bdev(NamedTuple):
+    """A block device. ``size`` is in bytes and None while the bdev is only planned; ``claimed`` as SPDK says."""
+
+    name: str
+    aliases: tuple
+    uuid: Optional[str]
+    product: str
+    block_size: int
+    size: Optional[int]
+    claimed: bool
+
+    @property
+    def key(self) -> tuple:
+        """How plans name this bdev: an lvol by its alias, because a planned one has no UUID yet."""
+        return ("bdev", self.aliases[0] if self.product == LVOL_PRODUCT else self.name)
+
+
+class Lvstore(NamedTuple):
+    """A logical volume store; ``uuid`` and the cluster counts are None while it is only planned."""
+
+    name: str
+    uuid: Optional[str]
+    base_bdev: str
+    cluster_size: int
+    total_clusters: Optional[int]
+    free_clusters: Optional[int]
+
+
+class Lvol(NamedTuple):
+    """A logical volume; ``size`` in bytes is None when it has no bdev (half deleted, or missing its parent)."""
+
+    lvstore: str
+    name: str
+    uuid: Optional[str]
+    size: Optional[int]
+    thin: bool
+    is_snapshot: bool
+
+    @property
+    def alias(self) -> str:
+        """``<lvstore>/<lvol>``, the name by which the bdev can be found before its UUID is known."""
+        return f"{self.lvstore}/{self.name}"
+
+
+class Transport(NamedTuple):
+    """An NVMe-oF transport of the target with its option values as SPDK reports them."""
+
+    trtype: str
+    options: dict
+
+
+class Namespace(NamedTuple):
+    """A namespace of a subsystem: ``bdev`` is the bdev's own name (for an lvol its UUID, or its alias if planned)."""
+
+    nsid: int
+    bdev: str
+    uuid: Optional[str]
+
+
+class Subsystem(NamedTuple):
+    """An NVMe-oF subsystem. ``attributes`` are those that are fixed at creation."""
+
+    nqn: str
+    allow_any_host: bool
+    attributes: dict
+    listeners: frozenset
+    hosts: frozenset
+    namespaces: dict
+
+
+@dataclass
+class Graph:
+    """Everything of one target that the planner looks at; keys are the names people use.
+
+    ``lvstores`` by name, ``lvols`` by (lvstore name, lvol name), ``bdevs`` by own name, ``names`` from any alias or
+    UUID to a bdev's own name, ``exports`` from a bdev's own name to the (NQN, nsid) that shows it, ``vhost`` from a
+    bdev's own name to the vhost controller that serves it.
+    """
+
+    release: Release
+    bdevs: dict = field(default_factory=dict)
+    names: dict = field(default_factory=dict)
+    lvstores: dict = field(default_factory=dict)
+    lvols: dict = field(default_factory=dict)
+    transports: dict = field(default_factory=dict)
+    subsystems: dict = field(default_factory=dict)
+    exports: dict = field(default_factory=dict)
+    vhost: dict = field(default_factory=dict)
+
+    def copy(self) -> Graph:
+        """Return a graph that can be changed without changing this one (its objects are immutable)."""
+        copies = {key: dict(value) for key, value in vars(self).items() if isinstance(value, dict)}
+        return replace(self, **copies)
+
+    def lvstore(self, name_or_uuid: str) -> Optional[Lvstore]:
+        """Find an lvstore by name or UUID."""
+        found = self.lvstores.get(name_or_uuid)
+        if found is None and is_uuid(name_or_uuid):
+            wanted = name_or_uuid.lower()
+            return next((store for store in self.lvstores.values() if store.uuid == wanted), None)
+        return found
+
+    def bdev(self, reference: str) -> Optional[Bdev]:
+        """Find a bdev by own name, alias, UUID, or ``<lvstore UUID>/<lvol>``."""
+        return self.bdevs.get(self.names.get(self.canonical(reference), ""))
+
+    def key(self, own_name: str) -> tuple:
+        """Return how plans name the bdev with that own name, whether or not it is there."""
+        bdev = self.bdevs.get(own_name)
+        return bdev.key if bdev else ("bdev", own_name)
+
+    def canonical(self, reference: str) -> str:
+        """Return ``reference`` with an lvstore's UUID before the slash replaced by its name, UUIDs in lower case."""
+        if is_uuid(reference):
+            return reference.lower()
+        store, slash, lvol = reference.partition("/")
+        if slash and is_uuid(store):
+            found = self.lvstore(store)
+            return f"{found.name}/{lvol}" if found else reference
+        return reference
+
+    def add_bdev(self, bdev: Bdev) -> None:
+        """Add or replace a bdev and make it found by each of its names."""
+        self.bdevs[bdev.name] = bdev
+        for name in (bdev.name, bdev.uuid, *bdev.aliases):
+            if name:
+                self.names[name] = bdev.name
+
+    def remove_bdev(self, name: str) -> None:
+        """Remove a bdev by its own name."""
+        bdev = self.bdevs.pop(name)
+        for alias in (bdev.name, bdev.uuid, *bdev.aliases):
+            self.names.pop(alias, None)
+
+    def put_subsystem(self, subsystem: Subsystem) -> None:
+        """Add or replace a subsystem; ``exports`` follows."""
+        self.remove_subsystem(subsystem.nqn)
+        self.subsystems[subsystem.nqn] = subsystem
+        for namespace in subsystem.namespaces.values():
+            self.exports[namespace.bdev] = (subsystem.nqn, namespace.nsid)
+
+    def remove_subsystem(self, nqn: str) -> None:
+        """Remove a subsystem if it is there; ``exports`` follows."""
+        subsystem = self.subsystems.pop(nqn, None)
+        for namespace in subsystem.namespaces.values() if subsystem else ():
+            self.exports.pop(namespace.bdev, None)
+
+
+def read_graph(client: Client) -> Graph:
+    """Read the whole state of the target in one round trip. Raises Unreachable, RpcError, UnknownOutcome."""
+    release = client.release
+    if _RUNTIME_ONLY not in release.methods:
+        raise Unreachable(
+            f"the target behind {client.path} is not initialised yet: it was started with --wait-for-rpc and waits for "
+            f"framework_start_init"
+        )
+    wanted = {kind: call for kind, call in _GETTERS.items() if call.method in release.methods}
+    answers = dict(zip(wanted, client.read(list(wanted.values()))))
+    return build_graph(release, answers)
+
+
+def build_graph(release: Release, answers: dict) -> Graph:
+    """Build a Graph from the getters' answers by kind; a kind that was not read is empty."""
+    graph = Graph(release)
+    for item in answers.get("bdevs", ()):
+        graph.add_bdev(_bdev(item))
+    for item in answers.get("lvstores", ()):
+        graph.lvstores[item["name"]] = Lvstore(
+            item["name"], item["uuid"], item["base_bdev"], item["cluster_size"],
+            item["total_data_clusters"], item["free_clusters"],
+        )
+    for item in answers.get("lvols", ()):
+        bdev = graph.bdevs.get(item["uuid"])
+        lvol = Lvol(
+            item["lvs"]["name"], item["name"], item["uuid"], bdev.size if bdev else None,
+            item["is_thin_provisioned"], item["is_snapshot"],
+        )
+        graph.lvols[lvol.lvstore, lvol.name] = lvol
+    for item in answers.get("transports", ()):
+        graph.transports[item["trtype"].upper()] = Transport(item["trtype"].upper(), item)
+    for item in answers.get("subsystems", ()):
+        if item["nqn"] != DISCOVERY_NQN and item.get("subtype") == "NVMe":
+            graph.put_subsystem(_subsystem(item))
+    for item in answers.get("vhost", ()):
+        for bdev in _vhost_bdevs(item.get("backend_specific", {})):
+            graph.vhost[bdev] = item["ctrlr"]
+    return graph
+
+
+def _bdev(item: dict) -> Bdev:
+    return Bdev(
+        item["name"], tuple(item["aliases"]), item.get("uuid"), item["product_name"], item["block_size"],
+        item["block_size"] * item["num_blocks"], item["claimed"],
+    )
+
+
+def _subsystem(item: dict) -> Subsystem:
+    return Subsystem(
+        nqn=item["nqn"],
+        allow_any_host=item["allow_any_host"],
+        attributes={key: item.get(key) for key in SUBSYSTEM_ATTRIBUTES},
+        listeners=frozenset(observed_address(address) for address in item["listen_addresses"]),
+        hosts=frozenset(host["nqn"] for host in item["hosts"]),
+        namespaces={
+            ns["nsid"]: Namespace(ns["nsid"], ns["bdev_name"], ns.get("uuid")) for ns in item["namespaces"]
+        },
+    )
+
+
+def _vhost_bdevs(backend: dict) -> list[Any]:
+    block = [backend["block"]["bdev"]] if "block" in backend else []
+    targets = [lun["bdev_name"] for target in backend.get("scsi", ()) for lun in target.get("luns", ())]
+    return [bdev for bdev in block + targets if bdev]
+

@@ -1,0 +1,119 @@
+# Copyright (c) 2026, The excloud.diskengine developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The edge: options in, results out. The only file below modules that knows AnsibleModule. Private."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from typing import Any, NoReturn
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ._converge import Outcome, converge
+from ._errors import DiskengineError
+from ._lock import node_lock
+from ._plan import Wanted
+from ._rpc import Client
+
+CONNECTION = {
+    "socket": {"type": "path", "default": "/var/tmp/spdk.sock"},
+    "timeout": {"type": "float", "default": 60.0},
+}
+LOCK = {"lock_wait": {"type": "float", "default": 60.0}}
+
+_MESSAGE_ITEMS = 10
+
+
+def connect(module: AnsibleModule) -> Client:
+    """Open the connection that the module's options describe. Raises Unreachable."""
+    return Client(module.params["socket"], module.params["timeout"])
+
+
+def run_resource(resource: Any) -> NoReturn:
+    """Be the module of one kind of object: one object by plain options, or many by a list under the plural name."""
+    required = [name for name, spec in resource.options.items() if spec.get("required")]
+    plain = {
+        name: {key: value for key, value in spec.items() if key != "required"} for name, spec in resource.options.items()
+    }
+    module = AnsibleModule(
+        argument_spec={
+            **CONNECTION,
+            **LOCK,
+            **plain,
+            resource.plural: {"type": "list", "elements": "dict", "options": resource.options},
+        },
+        required_one_of=[[required[0], resource.plural]],
+        mutually_exclusive=[[name, resource.plural] for name in required],
+        required_together=[required] if len(required) > 1 else [],
+        supports_check_mode=True,
+    )
+    many = module.params[resource.plural]
+    one = {name: module.params[name] for name in resource.options}
+    _run(module, [Wanted(resource, options) for options in ([one] if many is None else many)], assume_missing=True)
+
+
+def run_node(resources: list) -> NoReturn:
+    """Be the module that takes the whole desired state of a target, a list for each kind of object."""
+    module = AnsibleModule(
+        argument_spec={
+            **CONNECTION,
+            **LOCK,
+            **{
+                resource.plural: {"type": "list", "elements": "dict", "default": [], "options": resource.options}
+                for resource in resources
+            },
+        },
+        supports_check_mode=True,
+    )
+    desired = [Wanted(resource, options) for resource in resources for options in module.params[resource.plural]]
+    _run(module, desired, assume_missing=False)
+
+
+def _run(module: AnsibleModule, desired: list, assume_missing: bool) -> NoReturn:
+    if not desired:
+        module.exit_json(changed=False, results=[], actions=[])
+    path = module.params["socket"]
+    lock = nullcontext() if module.check_mode else node_lock(path, module.params["lock_wait"])
+    try:
+        with lock:
+            outcomes = converge(lambda: connect(module), desired, module.check_mode, assume_missing)
+    except DiskengineError as error:
+        module.fail_json(msg=str(error))
+    _report(module, outcomes)
+
+
+def _report(module: AnsibleModule, outcomes: list) -> NoReturn:
+    entries = [outcome.result() for outcome in outcomes]
+    notes = [f"{outcome.planned.subject}: {note}" for outcome in outcomes for note in outcome.notes]
+    for note in notes[:_MESSAGE_ITEMS]:
+        module.warn(note)
+    if len(notes) > _MESSAGE_ITEMS:
+        module.warn(f"{len(notes) - _MESSAGE_ITEMS} more notes are in the results")
+    result = {
+        "changed": any(entry["changed"] for entry in entries),
+        "results": entries,
+        "actions": [action.describe() for outcome in outcomes for action in outcome.actions],
+        "diff": [_difference(outcome) for outcome in outcomes if outcome.actions],
+    }
+    failed = [outcome for outcome in outcomes if outcome.error is not None]
+    if failed:
+        module.fail_json(msg=_message(failed, len(outcomes)), **result)
+    module.exit_json(**result)
+
+
+def _difference(outcome: Outcome) -> dict:
+    header = outcome.planned.subject
+    return {
+        "before_header": header,
+        "after_header": header,
+        "before": outcome.before or {},
+        "after": outcome.after or {},
+    }
+
+
+def _message(failed: list, total: int) -> str:
+    named = "; ".join(f"{outcome.planned.subject}: {outcome.error}" for outcome in failed[:_MESSAGE_ITEMS])
+    more = f"; and {len(failed) - _MESSAGE_ITEMS} more" if len(failed) > _MESSAGE_ITEMS else ""
+    return named if total == 1 else f"{len(failed)} of {total} objects failed: {named}{more}"

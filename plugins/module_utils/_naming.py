@@ -1,0 +1,104 @@
+# Copyright (c) 2026, The excloud.diskengine developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Names, NQNs and addresses: validation before anything is sent, and one spelling for comparison.
+
+Private to the collection. Limits are those of SPDK's own headers as the contract (sections 5 to 7) records them.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from typing import NamedTuple
+
+from ._errors import Refusal
+
+DISCOVERY_NQN = "nqn.2014-08.org.nvmexpress.discovery"
+
+_LVOL_NAME = re.compile(r"[A-Za-z0-9_.:+@-]{1,63}\Z")
+_LABEL = r"[a-z](?:[a-z0-9-]{0,61}[a-z0-9])?"
+_NQN = re.compile(r"nqn\.\d{4}-(0[1-9]|1[0-2])\." + _LABEL + r"(?:\." + _LABEL + r")*:[!-~]+\Z", re.IGNORECASE)
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z")
+_NQN_UUID_PREFIX = "nqn.2014-08.org.nvmexpress:uuid:"
+
+_TRTYPES = {"TCP": "TCP", "RDMA": "RDMA"}
+
+
+def store_name(value: str, what: str) -> str:
+    """Return ``value`` if it can name an lvstore or an lvol (1 to 63 characters, no slash, no blank)."""
+    if not _LVOL_NAME.match(value or ""):
+        raise Refusal(
+            f"{what} {value!r} is not usable: 1 to 63 characters of letters, digits and . _ : + @ - "
+            f"(a slash would be read as <lvstore>/<lvol>)"
+        )
+    return value
+
+
+def uuid(value: str, what: str) -> str:
+    """Return ``value`` as SPDK spells UUIDs: lower case (an upper-case one never matches, contract section 4)."""
+    lowered = (value or "").lower()
+    if not _UUID.match(lowered):
+        raise Refusal(f"{what} {value!r} is not a UUID")
+    return lowered
+
+
+def is_uuid(value: str) -> bool:
+    """Tell whether ``value`` is a UUID in any case."""
+    return bool(_UUID.match(value.lower()))
+
+
+def nqn(value: str, what: str = "NQN") -> str:
+    """Return ``value`` if it is an NQN as SPDK accepts it: ``nqn.yyyy-mm.<reverse domain>:<name>``, 12 to 223 bytes."""
+    text = value or ""
+    if text == DISCOVERY_NQN:
+        raise Refusal(f"{what} {value!r} is the discovery subsystem, which this collection does not manage")
+    valid = 11 < len(text) <= 223 and _NQN.match(text)
+    if valid and text.startswith(_NQN_UUID_PREFIX):
+        valid = is_uuid(text[len(_NQN_UUID_PREFIX):])
+    if not valid:
+        raise Refusal(f"{what} {value!r} is not an NQN; write it like nqn.2024-01.io.excloud:storage.node.disk.lvol")
+    return text
+
+
+def trtype(value: str) -> str:
+    """Return the canonical spelling of a fabrics transport type: ``TCP`` or ``RDMA``."""
+    canonical = _TRTYPES.get((value or "").upper())
+    if canonical is None:
+        raise Refusal(f"transport type {value!r} is not one of {', '.join(_TRTYPES)}")
+    return canonical
+
+
+class Address(NamedTuple):
+    """A listener's address in canonical form: SPDK echoes its own spelling, not the caller's (contract section 6)."""
+
+    trtype: str
+    adrfam: str
+    traddr: str
+    trsvcid: str
+
+    def __str__(self) -> str:
+        host = f"[{self.traddr}]" if self.adrfam == "IPv6" else self.traddr
+        return f"{self.trtype} {host}:{self.trsvcid}"
+
+
+def address(value: dict) -> Address:
+    """Return the canonical form of ``{trtype, traddr, trsvcid, adrfam?}``; a literal IP address and a port are wanted."""
+    try:
+        ip = ipaddress.ip_address(value.get("traddr") or "")
+    except ValueError:
+        raise Refusal(f"listener address {value.get('traddr')!r} is not an IP address (SPDK resolves no names)") from None
+    family = f"IPv{ip.version}"
+    wanted = value.get("adrfam")
+    if wanted and wanted.lower() != family.lower():
+        raise Refusal(f"listener address {value['traddr']} is {family}, but adrfam says {wanted}")
+    port = str(value.get("trsvcid") or "")
+    if not port.isdigit() or not 0 < int(port) < 65536:
+        raise Refusal(f"listener port {value.get('trsvcid')!r} is not a port number from 1 to 65535")
+    return Address(trtype(value.get("trtype") or ""), family, str(ip), str(int(port)))
+
+
+def observed_address(value: dict) -> Address:
+    """Return an address as the target reported it, whatever its transport type."""
+    return Address(value.get("trtype", ""), value.get("adrfam", ""), value.get("traddr", ""), value.get("trsvcid", ""))

@@ -1,0 +1,202 @@
+# Copyright (c) 2026, The excloud.diskengine developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The planner: desired and observed in, ordered actions out. Private to the collection.
+
+Pure: no I/O, no clock, no random. Modules, bulk, check mode and the drift report all use ``make_plan``; a kind of
+object is described by a class in ``_resources``.
+
+The one rule of order (contract section 12): an action *holds* the keys of the objects that it changes and *uses* the
+keys of those that it relies on. It needs the last planned action that held any of these keys, and, for keys that it
+holds, all that used them since. So no two actions in flight ever change one object, or change one and use it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any, Callable, NamedTuple, Optional
+
+from ._errors import DiskengineError, Refusal
+from ._graph import Bdev, Graph, Lvstore, Transport
+
+SAFE = "safe"
+DISRUPTIVE = "disruptive"
+DESTRUCTIVE = "destructive"
+
+
+class Missing(Refusal):
+    """Something the object relies on is not there; ``key`` tells what, as plans name it."""
+
+    def __init__(self, key: tuple, message: str) -> None:
+        super().__init__(message)
+        self.key = key
+
+
+@dataclass(eq=False)
+class Action:
+    """One mutating call.
+
+    ``risk`` is ``safe``, ``disruptive`` (interrupts hosts) or ``destructive`` (gives up data). ``learns`` names the
+    fact of the object that the call's result is, e.g. ``uuid``. The planner fills in ``subject`` and ``needs``;
+    ``state`` is ``planned``, then what became of it: ``done``, ``failed``, ``unknown``, ``skipped`` or ``withheld``.
+    """
+
+    method: str
+    params: dict
+    summary: str
+    holds: tuple = ()
+    uses: tuple = ()
+    risk: str = SAFE
+    learns: Optional[str] = None
+    subject: str = ""
+    needs: tuple = ()
+    state: str = "planned"
+    error: Optional[Exception] = None
+
+    def describe(self) -> dict:
+        """Return the action as users see it."""
+        return {
+            "object": self.subject,
+            "method": self.method,
+            "params": self.params,
+            "summary": self.summary,
+            "risk": self.risk,
+        }
+
+
+@dataclass
+class Change:
+    """What a resource finds necessary for one object.
+
+    ``before`` and ``after`` are the managed fields (None: not there), ``facts`` what is known besides (UUID, alias),
+    ``predict`` applies the change to the graph, ``notes`` are sentences for the user.
+    """
+
+    before: Optional[dict]
+    after: Optional[dict]
+    actions: list = field(default_factory=list)
+    facts: dict = field(default_factory=dict)
+    predict: Callable[[Graph], None] = lambda graph: None
+    notes: list = field(default_factory=list)
+
+
+class Wanted(NamedTuple):
+    """One desired object: a resource class and its options."""
+
+    resource: Any
+    options: dict
+
+
+@dataclass(eq=False)
+class ObjectPlan:
+    """The plan for one desired object; ``refusal`` says why nothing can be done for it."""
+
+    wanted: Wanted
+    identity: dict
+    subject: str
+    change: Change
+    refusal: Optional[str] = None
+
+
+@dataclass
+class Plan:
+    """Plans of all objects in the order they were worked out, and the graph as it will be afterwards."""
+
+    objects: list
+    predicted: Graph
+
+    @property
+    def actions(self) -> list:
+        """All actions in an order in which they could be sent one by one."""
+        return [action for planned in self.objects for action in planned.change.actions]
+
+
+def make_plan(desired: list, observed: Graph, assume_missing: bool = False) -> Plan:
+    """Work out the actions that lead from ``observed`` to ``desired`` (a list of Wanted).
+
+    Removals come first, users before what they use; then creations, the other way round. With ``assume_missing``
+    whatever an object relies on and no object of this plan is about is taken to be there, with a note: in check mode
+    an earlier task that would have made it did not run.
+    """
+    planner = _Planner(observed, assume_missing)
+    subjects = [f"{wanted.resource.kind} {wanted.resource.title(wanted.options, observed)}" for wanted in desired]
+    times = Counter(subjects)
+    for subject, wanted in sorted(zip(subjects, desired), key=lambda pair: _phase(pair[1])):
+        planner.add(subject, wanted, times[subject])
+    return Plan(planner.objects, planner.graph)
+
+
+def _phase(wanted: Wanted) -> int:
+    rank = wanted.resource.rank
+    return -rank if wanted.options.get("state") == "absent" else rank
+
+
+class _Planner:
+    def __init__(self, observed: Graph, assume_missing: bool) -> None:
+        self.graph = observed.copy()
+        self.objects: list[ObjectPlan] = []
+        self._assume_missing = assume_missing
+        self._refused: dict[tuple, str] = {}
+        self._holder: dict[tuple, Action] = {}
+        self._users: dict[tuple, list[Action]] = {}
+
+    def add(self, subject: str, wanted: Wanted, times: int) -> None:
+        resource, options = wanted
+        planned = ObjectPlan(wanted, resource.identity(options), subject, Change(None, None))
+        self.objects.append(planned)
+        try:
+            if times > 1:
+                raise Refusal(f"it is named {times} times in the desired state; name it once")
+            planned.change = self._work_out(resource, options)
+            for action in planned.change.actions:
+                self.graph.release.require(action.method, action.params)
+        except DiskengineError as error:
+            planned.change = Change(None, None)
+            planned.refusal = str(error)
+            for key in resource.keys(options, self.graph):
+                self._refused[key] = f"{subject} failed: {error}"
+            return
+        for action in planned.change.actions:
+            action.subject = subject
+            self._order(action)
+        planned.change.predict(self.graph)
+
+    def _work_out(self, resource: Any, options: dict) -> Change:
+        assumed: list[str] = []
+        while True:
+            try:
+                change = resource.plan(options, self.graph)
+            except Missing as missing:
+                if missing.key in self._refused:
+                    raise Refusal(f"skipped, because {self._refused[missing.key]}") from None
+                if not self._assume_missing:
+                    raise
+                assumed.append(f"{missing}; in check mode it is taken to come from an earlier task")
+                _assume(missing.key, self.graph)
+                continue
+            change.notes.extend(assumed)
+            return change
+
+    def _order(self, action: Action) -> None:
+        needs: dict[int, Action] = {}
+        for key in (*action.holds, *action.uses):
+            if key in self._holder:
+                needs[id(self._holder[key])] = self._holder[key]
+        for key in action.holds:
+            needs.update((id(user), user) for user in self._users.pop(key, ()))
+            self._holder[key] = action
+        for key in action.uses:
+            self._users.setdefault(key, []).append(action)
+        action.needs = tuple(needs.values())
+
+
+def _assume(key: tuple, graph: Graph) -> None:
+    kind, name = key
+    if kind == "bdev":
+        graph.add_bdev(Bdev(name, (), None, "", 0, None, False))
+    elif kind == "lvstore":
+        graph.lvstores[name] = Lvstore(name, None, "", 4 << 20, None, None)
+    elif kind == "transport":
+        graph.transports[name] = Transport(name, {})

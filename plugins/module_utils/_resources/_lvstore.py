@@ -1,0 +1,163 @@
+# Copyright (c) 2026, The excloud.diskengine developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Logical volume stores. Private to the collection."""
+
+from __future__ import annotations
+
+from .. import _naming
+from .._errors import Refusal
+from .._graph import Bdev, Graph, Lvstore
+from .._plan import DESTRUCTIVE, Action, Change, Missing
+from .._sizes import divide_up, format_size, parse_size
+
+_DEFAULT_CLUSTER_SIZE = 4 << 20
+_DEFAULT_RATIO = 100
+_BYTES_PER_EXTENT_PAGE_ENTRY = 4
+_METADATA_PAGE = 4096
+
+
+class LvstoreResource:
+    """An lvstore is created on a bdev that holds none; what was chosen at creation is for ever."""
+
+    kind = "lvstore"
+    plural = "lvstores"
+    rank = 2
+    options = {
+        "name": {"type": "str", "required": True},
+        "bdev": {"type": "str"},
+        "cluster_size": {"type": "str"},
+        "clear_method": {"type": "str", "choices": ["none", "unmap", "write_zeroes"]},
+        "max_lvols": {"type": "int"},
+        "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+    }
+
+    @staticmethod
+    def identity(options: dict) -> dict:
+        """Return what names the object in results."""
+        return {"name": options["name"]}
+
+    @staticmethod
+    def title(options: dict, graph: Graph) -> str:
+        """Return the object's name for messages."""
+        return options["name"]
+
+    @staticmethod
+    def keys(options: dict, graph: Graph) -> list:
+        """Return the keys under which others rely on this object."""
+        return [("lvstore", options["name"])]
+
+    @staticmethod
+    def plan(options: dict, graph: Graph) -> Change:
+        """Work out what to do. Raises Refusal."""
+        name = _naming.store_name(options["name"], "lvstore name")
+        found = graph.lvstores.get(name)
+        if options["state"] == "absent":
+            return _delete(found, graph) if found else Change(None, None)
+        if not options["bdev"]:
+            if found:
+                return _unchanged(found)
+            raise Refusal("the lvstore does not exist; name the bdev to create it on (bdev)")
+        cluster_size = parse_size(options["cluster_size"], "cluster_size") if options["cluster_size"] else None
+        return _compare(found, options, cluster_size, graph) if found else _create(options, cluster_size, graph)
+
+
+def _fields(store: Lvstore) -> dict:
+    return {"name": store.name, "bdev": store.base_bdev, "cluster_size": store.cluster_size}
+
+
+def _facts(store: Lvstore) -> dict:
+    return {
+        "uuid": store.uuid,
+        "total_clusters": store.total_clusters,
+        "free_clusters": store.free_clusters,
+    }
+
+
+def _unchanged(store: Lvstore) -> Change:
+    return Change(_fields(store), _fields(store), facts=_facts(store))
+
+
+def _compare(store: Lvstore, options: dict, cluster_size: int | None, graph: Graph) -> Change:
+    wanted = graph.bdev(options["bdev"])
+    if store.base_bdev != (wanted.name if wanted else options["bdev"]):
+        raise Refusal(f"an lvstore of that name is on bdev {store.base_bdev}, not on {options['bdev']}; it is left alone")
+    if cluster_size and cluster_size != store.cluster_size:
+        raise Refusal(
+            f"its clusters are {format_size(store.cluster_size)}, wanted {format_size(cluster_size)}; the size is chosen "
+            f"at creation and never again"
+        )
+    return _unchanged(store)
+
+
+def _create(options: dict, cluster_size: int | None, graph: Graph) -> Change:
+    name = options["name"]
+    bdev = graph.bdev(options["bdev"])
+    if bdev is None:
+        raise Missing(("bdev", graph.canonical(options["bdev"])), f"there is no bdev {options['bdev']} on this target")
+    _require_blank(bdev, graph)
+    clusters_of = cluster_size or _DEFAULT_CLUSTER_SIZE
+    if bdev.size is not None and clusters_of > bdev.size:
+        raise Refusal(f"a cluster of {format_size(clusters_of)} is larger than bdev {bdev.name} ({format_size(bdev.size)})")
+    params = {"bdev_name": bdev.name, "lvs_name": name}
+    if cluster_size:
+        params["cluster_sz"] = cluster_size
+    if options["clear_method"]:
+        params["clear_method"] = options["clear_method"]
+    if options["max_lvols"] and bdev.size:
+        ratio = metadata_ratio(options["max_lvols"], bdev.size, clusters_of)
+        if ratio > _DEFAULT_RATIO:
+            params["num_md_pages_per_cluster_ratio"] = ratio
+    action = Action(
+        "bdev_lvol_create_lvstore", params, f"create the lvstore on bdev {bdev.name}",
+        holds=(("lvstore", name), bdev.key), learns="uuid",
+    )
+    planned = Lvstore(name, None, bdev.name, clusters_of, None, None)
+
+    def predict(world: Graph) -> None:
+        world.lvstores[name] = planned
+        world.bdevs[bdev.name] = bdev._replace(claimed=True)
+
+    return Change(None, _fields(planned), [action], facts=_facts(planned), predict=predict)
+
+
+def _require_blank(bdev: Bdev, graph: Graph) -> None:
+    for store in graph.lvstores.values():
+        if store.base_bdev == bdev.name:
+            raise Refusal(f"bdev {bdev.name} holds the lvstore {store.name}; it is never overwritten")
+    if bdev.name in graph.exports:
+        raise Refusal("bdev {0} is exported as namespace {2} of {1}".format(bdev.name, *graph.exports[bdev.name]))
+    if bdev.name in graph.vhost:
+        raise Refusal(f"bdev {bdev.name} is served by the vhost controller {graph.vhost[bdev.name]}")
+    if bdev.claimed:
+        raise Refusal(f"bdev {bdev.name} is claimed by another user within the target (a RAID, or a store being loaded)")
+
+
+def metadata_ratio(lvols: int, size: int, cluster_size: int) -> int:
+    """Return num_md_pages_per_cluster_ratio (percent) with which a bdev of ``size`` bytes can hold ``lvols`` lvols.
+
+    Each lvol needs one metadata page, and one more for every 1,024 clusters or so that it has (extent pages); the
+    store itself needs one (its super blob). Without knowing the lvols' sizes, all clusters are counted once more.
+    """
+    clusters = max(1, size // cluster_size)
+    extent_pages = divide_up(clusters, _METADATA_PAGE // _BYTES_PER_EXTENT_PAGE_ENTRY) + lvols
+    return divide_up((1 + lvols + extent_pages) * 100, clusters)
+
+
+def _delete(store: Lvstore, graph: Graph) -> Change:
+    lvols = sorted(lvol.name for lvol in graph.lvols.values() if lvol.lvstore == store.name)
+    if lvols:
+        named = ", ".join(lvols[:5]) + (f" and {len(lvols) - 5} more" if len(lvols) > 5 else "")
+        raise Refusal(f"it holds {len(lvols)} lvol(s): {named}; delete them first, SPDK would delete them without asking")
+    action = Action(
+        "bdev_lvol_delete_lvstore", {"uuid": store.uuid}, f"delete the empty lvstore on bdev {store.base_bdev}",
+        holds=(("lvstore", store.name), graph.key(store.base_bdev)), risk=DESTRUCTIVE,
+    )
+
+    def predict(world: Graph) -> None:
+        del world.lvstores[store.name]
+        if store.base_bdev in world.bdevs:
+            world.bdevs[store.base_bdev] = world.bdevs[store.base_bdev]._replace(claimed=False)
+
+    return Change(_fields(store), None, [action], facts=_facts(store), predict=predict)

@@ -1,0 +1,333 @@
+# Copyright (c) 2026, The excloud.diskengine developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""NVMe-oF subsystems with their namespaces, hosts and listeners. Private to the collection.
+
+A duplicate listener, namespace or host is answered like a wrong parameter (contract section 2), so everything here is
+decided from what was read. A new subsystem gets its namespaces and hosts first and its listeners last: no host can
+connect before there is something to see.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from .. import _naming
+from .._errors import Refusal
+from .._graph import SUBSYSTEM_ATTRIBUTES, Bdev, Graph, Namespace, Subsystem
+from .._plan import DISRUPTIVE, Action, Change, Missing
+
+_MAX_LISTENERS = 16
+_PARTS = ("listeners", "hosts", "namespaces")
+
+
+class SubsystemResource:
+    """A subsystem is compared part by part; parts that nobody wants are reported, and removed only where purge says so."""
+
+    kind = "subsystem"
+    plural = "subsystems"
+    rank = 4
+    options = {
+        "nqn": {"type": "str", "required": True},
+        "serial_number": {"type": "str"},
+        "model_number": {"type": "str"},
+        "max_namespaces": {"type": "int"},
+        "min_cntlid": {"type": "int"},
+        "max_cntlid": {"type": "int"},
+        "ana_reporting": {"type": "bool"},
+        "allow_any_host": {"type": "bool", "default": False},
+        "listeners": {
+            "type": "list",
+            "elements": "dict",
+            "options": {
+                "trtype": {"type": "str", "default": "TCP"},
+                "traddr": {"type": "str", "required": True},
+                "trsvcid": {"type": "str", "default": "4420"},
+                "adrfam": {"type": "str"},
+            },
+        },
+        "hosts": {"type": "list", "elements": "str"},
+        "namespaces": {
+            "type": "list",
+            "elements": "dict",
+            "options": {
+                "bdev": {"type": "str", "required": True},
+                "nsid": {"type": "int"},
+            },
+        },
+        "purge": {"type": "list", "elements": "str", "choices": list(_PARTS), "default": []},
+        "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+    }
+
+    @staticmethod
+    def identity(options: dict) -> dict:
+        """Return what names the object in results."""
+        return {"nqn": options["nqn"]}
+
+    @staticmethod
+    def title(options: dict, graph: Graph) -> str:
+        """Return the object's name for messages."""
+        return options["nqn"]
+
+    @staticmethod
+    def keys(options: dict, graph: Graph) -> list:
+        """Return the keys under which others rely on this object."""
+        return [("subsystem", options["nqn"])]
+
+    @staticmethod
+    def plan(options: dict, graph: Graph) -> Change:
+        """Work out what to do. Raises Refusal."""
+        nqn = _naming.nqn(options["nqn"])
+        found = graph.subsystems.get(nqn)
+        if options["state"] == "absent":
+            return _delete(found, graph) if found else Change(None, None)
+        wanted = _wanted(options, graph)
+        if found:
+            _require_same_attributes(options, found)
+        current = found or Subsystem(nqn, bool(options["allow_any_host"]), {}, frozenset(), frozenset(), {})
+        return _Comparison(wanted, current, options, graph, found is None).change()
+
+
+class _Wanted(NamedTuple):
+    listeners: list
+    hosts: list
+    namespaces: dict
+
+
+def _wanted(options: dict, graph: Graph) -> _Wanted:
+    listeners = list(dict.fromkeys(_naming.address(item) for item in options["listeners"] or ()))
+    if len(listeners) > _MAX_LISTENERS:
+        raise Refusal(f"{len(listeners)} listeners are wanted, SPDK takes {_MAX_LISTENERS} for a subsystem")
+    for address in listeners:
+        if address.trtype not in graph.transports:
+            raise Missing(
+                ("transport", address.trtype),
+                f"listener {address} needs the {address.trtype} transport, which the target does not have",
+            )
+    hosts = list(dict.fromkeys(_naming.nqn(host, "host NQN") for host in options["hosts"] or ()))
+    return _Wanted(listeners, hosts, _wanted_namespaces(options, graph))
+
+
+def _wanted_namespaces(options: dict, graph: Graph) -> dict:
+    """Return the bdev wanted behind each nsid; without an nsid a bdev keeps the one it has, or gets the lowest free."""
+    items = options["namespaces"] or []
+    found = graph.subsystems.get(options["nqn"])
+    taken = set(found.namespaces) if found else set()
+    taken.update(item["nsid"] for item in items if item["nsid"])
+    wanted: dict[int, Bdev] = {}
+    for item in items:
+        bdev = _exportable(item["bdev"], options["nqn"], graph)
+        nsid = item["nsid"]
+        if nsid is None:
+            exported_as = graph.exports.get(bdev.name)
+            nsid = exported_as[1] if exported_as else min(set(range(1, len(taken) + 2)) - taken)
+            taken.add(nsid)
+        if nsid < 1:
+            raise Refusal(f"namespace ID {nsid} is not a positive number")
+        if nsid in wanted or bdev in wanted.values():
+            raise Refusal(f"namespace {nsid} or bdev {item['bdev']} is named twice")
+        wanted[nsid] = bdev
+    return wanted
+
+
+def _exportable(reference: str, nqn: str, graph: Graph) -> Bdev:
+    bdev = graph.bdev(reference)
+    if bdev is None:
+        name = graph.canonical(reference)
+        raise Missing(("bdev", name), f"there is no bdev {name} on this target")
+    exported_as = graph.exports.get(bdev.name)
+    if exported_as and exported_as[0] != nqn:
+        raise Refusal(f"bdev {reference} is already exported as namespace {exported_as[1]} of {exported_as[0]}")
+    if bdev.name in graph.vhost:
+        raise Refusal(
+            f"bdev {reference} is served by the vhost controller {graph.vhost[bdev.name]}; SPDK would let both write to it"
+        )
+    if bdev.claimed and not exported_as:
+        raise Refusal(f"bdev {reference} is claimed by another user within the target (a RAID or an lvstore)")
+    return bdev
+
+
+def _require_same_attributes(options: dict, found: Subsystem) -> None:
+    different = [
+        f"{name} is {found.attributes.get(name)}, wanted {options[name]}"
+        for name in SUBSYSTEM_ATTRIBUTES
+        if options[name] is not None and options[name] != found.attributes.get(name)
+    ]
+    if different:
+        raise Refusal(
+            f"{'; '.join(different)}; SPDK cannot change that: delete the subsystem and create it again when no host needs it"
+        )
+
+
+class _Comparison:
+    """Compares the parts of one subsystem and collects the actions, one after the other on the same subsystem."""
+
+    def __init__(self, wanted: _Wanted, current: Subsystem, options: dict, graph: Graph, is_new: bool) -> None:
+        self._wanted = wanted
+        self._current = current
+        self._options = options
+        self._graph = graph
+        self._is_new = is_new
+        self._key = ("subsystem", current.nqn)
+        self._actions: list[Action] = []
+        self._notes: list[str] = []
+
+    def change(self) -> Change:
+        current = self._current
+        if self._is_new:
+            self._create()
+        namespaces = self._namespaces()
+        hosts = self._hosts()
+        allow_any_host = self._allow_any_host()
+        listeners = self._listeners()
+        attributes = {key: self._options[key] for key in SUBSYSTEM_ATTRIBUTES if self._options[key] is not None}
+        planned = Subsystem(
+            current.nqn, allow_any_host, current.attributes or attributes, listeners, hosts, namespaces
+        )
+        return Change(
+            None if self._is_new else _fields(current, self._graph),
+            _fields(planned, self._graph),
+            self._actions,
+            predict=lambda world: _predict(world, planned),
+            notes=self._notes,
+        )
+
+    def _act(self, method: str, params: dict, summary: str, uses: tuple = (), risk: str = "safe") -> None:
+        self._actions.append(
+            Action(method, {"nqn": self._current.nqn, **params}, summary, holds=(self._key,), uses=uses, risk=risk)
+        )
+
+    def _create(self) -> None:
+        given = (*SUBSYSTEM_ATTRIBUTES, "ana_reporting")
+        params = {name: self._options[name] for name in given if self._options[name] is not None}
+        params["allow_any_host"] = self._current.allow_any_host
+        self._act(
+            "nvmf_create_subsystem", params, "create the subsystem",
+            uses=tuple(bdev.key for bdev in self._wanted.namespaces.values()),
+        )
+
+    def _extra(self, part: str, extras: list, describe: str) -> bool:
+        """Note what nobody wants and tell whether it is to be removed."""
+        if not extras:
+            return False
+        purge = part in self._options["purge"]
+        if not purge:
+            self._notes.append(f"{describe} not in the desired state, left alone (purge: [{part}] removes)")
+        return purge
+
+    def _namespaces(self) -> dict:
+        namespaces = dict(self._current.namespaces)
+        for nsid, bdev in self._wanted.namespaces.items():
+            shown = namespaces.get(nsid)
+            if shown and shown.bdev != bdev.name and "namespaces" not in self._options["purge"]:
+                raise Refusal(
+                    f"namespace {nsid} shows bdev {self._graph.key(shown.bdev)[1]}, wanted {bdev.key[1]}; hosts would see other data under the "
+                    f"same name: add purge: [namespaces] to replace it"
+                )
+        wanted = {nsid: bdev.name for nsid, bdev in self._wanted.namespaces.items()}
+        extras = [ns for nsid, ns in sorted(namespaces.items()) if wanted.get(nsid) != ns.bdev]
+        described = ", ".join(f"namespace {ns.nsid} (bdev {self._graph.key(ns.bdev)[1]})" for ns in extras)
+        if self._options["namespaces"] is not None and self._extra("namespaces", extras, described):
+            for namespace in extras:
+                self._act(
+                    "nvmf_subsystem_remove_ns", {"nsid": namespace.nsid}, f"remove namespace {namespace.nsid}",
+                    uses=(self._graph.key(namespace.bdev),), risk=DISRUPTIVE,
+                )
+                del namespaces[namespace.nsid]
+        for nsid, bdev in self._wanted.namespaces.items():
+            if nsid not in namespaces:
+                self._act(
+                    "nvmf_subsystem_add_ns", {"namespace": {"bdev_name": bdev.key[1], "nsid": nsid}},
+                    f"show bdev {bdev.key[1]} as namespace {nsid}", uses=(bdev.key,),
+                )
+                namespaces[nsid] = Namespace(nsid, bdev.name, bdev.uuid)
+        return namespaces
+
+    def _hosts(self) -> frozenset:
+        current = self._current.hosts
+        for host in self._wanted.hosts:
+            if host not in current:
+                self._act("nvmf_subsystem_add_host", {"host": host}, f"let host {host} in")
+        extras = sorted(current.difference(self._wanted.hosts))
+        hosts = current.union(self._wanted.hosts)
+        if self._options["hosts"] is not None and self._extra("hosts", extras, f"host {', '.join(extras)}"):
+            for host in extras:
+                self._act("nvmf_subsystem_remove_host", {"host": host}, f"shut host {host} out", risk=DISRUPTIVE)
+            hosts = hosts.difference(extras)
+        return hosts
+
+    def _allow_any_host(self) -> bool:
+        wanted = bool(self._options["allow_any_host"])
+        if wanted != self._current.allow_any_host:
+            self._act(
+                "nvmf_subsystem_allow_any_host", {"allow_any_host": wanted},
+                "let any host in" if wanted else "let in only the hosts that are named",
+                risk="safe" if wanted else DISRUPTIVE,
+            )
+        return wanted
+
+    def _listeners(self) -> frozenset:
+        current = self._current.listeners
+        extras = sorted(current.difference(self._wanted.listeners))
+        described = ", ".join(f"listener {address}" for address in extras)
+        purge = self._options["listeners"] is not None and self._extra("listeners", extras, described)
+        missing = [address for address in self._wanted.listeners if address not in current]
+        if len(current) + len(missing) > _MAX_LISTENERS:
+            raise Refusal(
+                f"it has {len(current)} listeners and {len(missing)} more are wanted; SPDK takes {_MAX_LISTENERS}: "
+                f"remove some first"
+            )
+        for address in missing:
+            self._act(
+                "nvmf_subsystem_add_listener", {"listen_address": address._asdict()}, f"listen on {address}",
+                uses=(("transport", address.trtype),),
+            )
+        listeners = current.union(missing)
+        if purge:
+            for address in extras:
+                self._act(
+                    "nvmf_subsystem_remove_listener", {"listen_address": address._asdict()},
+                    f"stop listening on {address}", risk=DISRUPTIVE,
+                )
+            listeners = listeners.difference(extras)
+        return listeners
+
+
+def _fields(subsystem: Subsystem, graph: Graph) -> dict:
+    return {
+        "nqn": subsystem.nqn,
+        "allow_any_host": subsystem.allow_any_host,
+        "listeners": [str(address) for address in sorted(subsystem.listeners)],
+        "hosts": sorted(subsystem.hosts),
+        "namespaces": {
+            str(nsid): graph.key(namespace.bdev)[1]
+            for nsid, namespace in sorted(subsystem.namespaces.items())
+        },
+    }
+
+
+def _predict(world: Graph, planned: Subsystem) -> None:
+    before = world.subsystems.get(planned.nqn)
+    world.put_subsystem(planned)
+    shown = {namespace.bdev for namespace in planned.namespaces.values()}
+    hidden = {namespace.bdev for namespace in before.namespaces.values()} - shown if before else set()
+    for names, claimed in ((shown, True), (hidden, False)):
+        for name in names & world.bdevs.keys():
+            world.bdevs[name] = world.bdevs[name]._replace(claimed=claimed)
+
+
+def _delete(found: Subsystem, graph: Graph) -> Change:
+    action = Action(
+        "nvmf_delete_subsystem", {"nqn": found.nqn}, "delete the subsystem; hosts lose it",
+        holds=(("subsystem", found.nqn),), uses=tuple(graph.key(ns.bdev) for ns in found.namespaces.values()),
+        risk=DISRUPTIVE,
+    )
+
+    def predict(world: Graph) -> None:
+        world.remove_subsystem(found.nqn)
+        for namespace in found.namespaces.values():
+            if namespace.bdev in world.bdevs:
+                world.bdevs[namespace.bdev] = world.bdevs[namespace.bdev]._replace(claimed=False)
+
+    return Change(_fields(found, graph), None, [action], predict=predict)

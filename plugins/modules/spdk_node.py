@@ -1,0 +1,176 @@
+#!/usr/bin/python
+# Copyright (c) 2026, The excloud.diskengine developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: spdk_node
+short_description: Bring everything on one SPDK target to the desired state in one plan
+version_added: 0.1.0
+description:
+  - Takes the whole desired state of one target, works out one plan and carries it out over one connection.
+  - Because the plan knows what each object relies on, check mode shows exactly the calls that a run would send, and one object that fails stops only those that need it.
+  - The roles of this collection use it. For single objects there are modules of their own, which plan in the same way.
+author:
+  - The excloud.diskengine developers (@excloud)
+extends_documentation_fragment:
+  - excloud.diskengine.attributes
+  - excloud.diskengine.attributes.state_module
+  - excloud.diskengine.attributes.node
+  - excloud.diskengine.attributes.actiongroup_spdk
+  - excloud.diskengine.spdk
+  - excloud.diskengine.spdk.lock
+  - excloud.diskengine.spdk.everything
+seealso:
+  - module: excloud.diskengine.spdk_transport
+  - module: excloud.diskengine.spdk_lvstore
+  - module: excloud.diskengine.spdk_lvol
+  - module: excloud.diskengine.spdk_subsystem
+  - module: excloud.diskengine.spdk_info
+"""
+
+EXAMPLES = r"""
+---
+- name: An lvol and its export
+  excloud.diskengine.spdk_node:
+    transports:
+      - trtype: TCP
+    lvols:
+      - name: "1234"
+        lvstore: lvs-disk-7
+        size: 100GiB
+    subsystems:
+      - nqn: nqn.2024-01.io.excloud:storage.node-1.7.1234
+        listeners:
+          - traddr: 192.0.2.11
+        hosts:
+          - nqn.2024-01.io.excloud:compute-1
+        namespaces:
+          - bdev: lvs-disk-7/1234
+"""
+
+RETURN = r"""
+results:
+  description: One entry for each object, in the order in which they were given.
+  returned: always, unless the target could not be reached
+  type: list
+  elements: dict
+  contains:
+    kind:
+      description: Kind of the object.
+      type: str
+      returned: always
+      sample: lvol
+    trtype:
+      description: Transport type, for a transport.
+      type: str
+      returned: for transports
+      sample: TCP
+    name:
+      description: Name, for an lvstore or an lvol.
+      type: str
+      returned: for lvstores and lvols
+      sample: "1234"
+    lvstore:
+      description: The lvstore as it was given, for an lvol.
+      type: str
+      returned: for lvols
+      sample: lvs-disk-7
+    nqn:
+      description: NQN, for a subsystem.
+      type: str
+      returned: for subsystems
+      sample: nqn.2024-01.io.excloud:storage.node-1.7.1234
+    uuid:
+      description: UUID of an lvstore or an lvol.
+      type: str
+      returned: for lvstores and lvols that are there
+      sample: 8b5a7a5c-62cb-4d3f-9a54-3c1e5fbf5d3a
+    alias:
+      description: The other name of an lvol's bdev.
+      type: str
+      returned: for lvols that are there
+      sample: lvs-disk-7/1234
+    total_clusters:
+      description: Clusters of an lvstore for data.
+      type: int
+      returned: for lvstores that are there
+    free_clusters:
+      description: Clusters of an lvstore that are free.
+      type: int
+      returned: for lvstores that are there
+    changed:
+      description: Whether something was sent for the object, or would be in check mode.
+      type: bool
+      returned: always
+    failed:
+      description: Whether the object is not as wanted.
+      type: bool
+      returned: always
+    actions:
+      description: What was done, or would be done in check mode, as sentences.
+      type: list
+      elements: str
+      returned: always
+      sample: [create a thick lvol of 100 GiB]
+    before:
+      description: The managed fields as they were; empty if the object was not there.
+      type: dict
+      returned: always
+    after:
+      description: The managed fields as they are now, or would be in check mode; empty if the object is not there.
+      type: dict
+      returned: always
+    notes:
+      description: Sentences on what is worth knowing, such as a size that was rounded up or parts left alone.
+      type: list
+      elements: str
+      returned: always
+    msg:
+      description: Why the object is not as wanted, and what to do.
+      type: str
+      returned: when the object failed
+actions:
+  description: The calls that were sent, or would be sent in check mode, in an order in which they can be sent.
+  returned: always, unless the target could not be reached
+  type: list
+  elements: dict
+  contains:
+    object:
+      description: The object that the call is about.
+      type: str
+      returned: always
+      sample: lvol lvs-disk-7/1234
+    method:
+      description: The JSON-RPC method.
+      type: str
+      returned: always
+      sample: bdev_lvol_create
+    params:
+      description: Its parameters.
+      type: dict
+      returned: always
+    summary:
+      description: What it does, as a sentence.
+      type: str
+      returned: always
+    risk:
+      description: V(safe), V(disruptive) when hosts are interrupted, V(destructive) when data is given up.
+      type: str
+      returned: always
+      sample: safe
+"""
+
+from ansible_collections.excloud.diskengine.plugins.module_utils._catalog import RESOURCES
+from ansible_collections.excloud.diskengine.plugins.module_utils._module import run_node
+
+
+def main() -> None:
+    """Run the module."""
+    run_node(RESOURCES)
+
+
+if __name__ == "__main__":
+    main()
