@@ -1,0 +1,94 @@
+# Copyright (c) 2026, The excloud.diskengine developers
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Action of the module record_state."""
+
+from __future__ import annotations
+
+from uuid import uuid4
+
+from ansible_collections.excloud.diskengine.plugins.plugin_utils.database import RECORDED_KINDS, connected, record
+from ansible_collections.excloud.diskengine.plugins.plugin_utils.database_action import DatabaseAction
+
+# The field that a row needs to be UP, which only a real run can know.
+IDENTITIES = {"disk": "lvstore_uuid", "lvol": "uuid", "snapshot": "uuid"}
+UNKNOWN_YET = "(known after the run)"
+
+
+class ActionModule(DatabaseAction):
+    """Writes results back, each a compare-and-set."""
+
+    SPEC = {
+        "kind": {"type": "str", "choices": RECORDED_KINDS, "required": True},
+        "rows": {
+            "type": "list",
+            "elements": "dict",
+            "required": True,
+            "options": {
+                "id": {"type": "int", "required": True},
+                "from": {"type": "str", "required": True},
+                "to": {"type": "str", "required": True},
+                "revision": {"type": "int"},
+                "uuid": {"type": "str"},
+                "nqn": {"type": "str"},
+                "zeroed_bytes": {"type": "int"},
+                "initialised_bytes": {"type": "int"},
+                "bdf": {"type": "str"},
+                "model": {"type": "str"},
+                "lvstore_name": {"type": "str"},
+                "lvstore_uuid": {"type": "str"},
+                "total_bytes": {"type": "int"},
+                "free_bytes": {"type": "int"},
+                "health": {"type": "str"},
+            },
+        },
+    }
+
+    def perform(self, options, connection):
+        """Records all rows, then fails if any of them was not recorded."""
+        kind, check = options["kind"], self._task.check_mode
+        rows = [{key: value for key, value in row.items() if value is not None} for row in options["rows"]]
+        if not rows:
+            return {"changed": False, "results": []}
+        assumed = _assume_identities(kind, rows) if check else set()
+        with connected(**connection) as conn:
+            results = record(conn, kind, rows, dry_run=check)
+        for row in results:
+            row["after"] = _hide(row["after"], assumed)
+        changed = [row for row in results if row["outcome"] == "changed"]
+        result = {"changed": bool(changed), "results": results}
+        if self._task.diff and changed:
+            result["diff"] = {
+                side: {f"{kind} {row['id']}": row[side] for row in changed} for side in ("before", "after")
+            }
+        message = failure_message(kind, results)
+        return {**result, "failed": True, "msg": message} if message else result
+
+
+def _assume_identities(kind, rows):
+    """Gives rows that become UP a UUID where a check run knows none. Returns the UUIDs that it made up."""
+    field, assumed = IDENTITIES.get(kind), set()
+    for row in rows:
+        if field and field not in row and row["from"] in ("CREATING", "NEW") and row["to"] in ("UP", "READY"):
+            row[field] = str(uuid4())
+            assumed.add(row[field])
+    return assumed
+
+
+def _hide(fields, assumed):
+    return fields and {
+        key: UNKNOWN_YET if isinstance(value, str) and value in assumed else value for key, value in fields.items()
+    }
+
+
+def failure_message(kind, results):
+    """One sentence that names the rows that were not recorded, by reason; None when there are none."""
+    causes = {}
+    for row in results:
+        if row["outcome"] not in ("changed", "unchanged"):
+            causes.setdefault(f"{row['outcome']}, {row['reason']}", []).append(str(row["id"]))
+    if not causes:
+        return None
+    count = sum(map(len, causes.values()))
+    listed = "; ".join(f"{kind} {', '.join(ids)}: {cause}" for cause, ids in causes.items())
+    return f"{count} of {len(results)} rows were not recorded: {listed}."

@@ -1,0 +1,178 @@
+# Copyright (c) 2026, The excloud.diskengine developers
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""All SQL of the collection but the migrations; on the controller only.
+
+Reads views and calls functions of the schema C(diskengine), as docs/database.md describes
+them. Every failure is a DatabaseError whose text is one sentence without any password.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+
+SCHEMA = "diskengine"
+
+# A connection error quotes what libpq said; of it the first line with a cause is enough.
+_ADVICE = {
+    "28P01": "the password was not accepted",
+    "28000": "the login was not accepted",
+    "3D000": "there is no such database",
+    "3F000": "the schema diskengine is missing: run the role database first",
+    "42P01": "a view is missing: run the role database first",
+    "42883": "a function is missing: run the role database first",
+    "42703": "a column that the contract names is missing",
+    "42501": "a privilege is missing",
+    "57014": "the statement took longer than statement_timeout",
+    "55P03": "a lock was not free in time",
+    "57P01": "the server shut down",
+    "57P03": "the server is starting up or shutting down",
+    "53300": "the server has no free connection",
+}
+
+
+class DatabaseError(Exception):
+    """The database could not do what was asked; the text is one sentence for the user."""
+
+
+class UnknownNode(DatabaseError):
+    """A node was asked for that the database does not know."""
+
+    def __init__(self, names):
+        super().__init__(f"The database knows no node named {', '.join(sorted(names))}.")
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of row: its view, the key in the result, and the function that records it, if any."""
+
+    view: str
+    key: str
+    recorder: str | None = None
+
+
+KINDS = {
+    "disk": Kind("v_disk", "disks", "record_disks"),
+    "lvol": Kind("v_lvol", "lvols", "record_lvols"),
+    "snapshot": Kind("v_snapshot", "snapshots", "record_snapshots"),
+    "volume": Kind("v_volume", "volumes"),
+    "mapping": Kind("v_mapping", "mappings", "record_mappings"),
+}
+RECORDED_KINDS = [name for name, kind in KINDS.items() if kind.recorder]
+
+
+@lru_cache(maxsize=None)
+def driver():
+    """The psycopg module, imported late because it costs 0.17 s. Raises DatabaseError when it is missing."""
+    try:
+        import psycopg  # pylint: disable=import-outside-toplevel
+    except ImportError as error:
+        raise DatabaseError(
+            "The Python library psycopg (version 3) is needed on the controller: pip install 'psycopg[binary]'."
+        ) from error
+    return psycopg
+
+
+@contextmanager
+def connected(dsn=None, password=None, connect_timeout=10, statement_timeout=60):
+    """A connection in autocommit mode, closed at the end; timeouts in seconds.
+
+    Without a dsn the environment decides: DISKENGINE_DSN, then what libpq itself reads (PGHOST, PGSERVICE, ...).
+    Raises DatabaseError, also for whatever psycopg raises inside the block.
+    """
+    psycopg = driver()
+    dsn = dsn or os.environ.get("DISKENGINE_DSN") or ""
+    try:
+        settings = psycopg.conninfo.conninfo_to_dict(dsn)
+    except psycopg.ProgrammingError:
+        raise DatabaseError("The DSN is neither a URL nor a connection string of libpq.") from None
+    settings.setdefault("application_name", "excloud.diskengine")
+    settings["connect_timeout"] = connect_timeout
+    if password is not None:
+        settings["password"] = password
+    secrets = [settings.get("password"), os.environ.get("PGPASSWORD")]
+    try:
+        with psycopg.connect(**settings, autocommit=True) as conn:
+            conn.execute("SELECT set_config('statement_timeout', %s, false)", [f"{statement_timeout}s"])
+            yield conn
+    except psycopg.Error as error:
+        raise DatabaseError(sentence(error, secrets)) from None
+
+
+def sentence(error, secrets=()):
+    """What a psycopg error says, as one sentence in which no secret appears."""
+    said = str(error).strip()
+    if error.sqlstate is None:
+        said = _connection_cause(said)
+    else:
+        said = said.splitlines()[0]
+    for secret in filter(None, secrets):
+        said = said.replace(secret, "********")
+    advice = _ADVICE.get(error.sqlstate or "")
+    return f"The database refused: {advice} ({said})." if advice else f"The database failed: {said.rstrip('.')}."
+
+
+def _connection_cause(said):
+    """The last cause in libpq's answer, which lists one line per address that it tried."""
+    lines = [line.strip() for line in said.splitlines() if line.strip() and "Is the server running" not in line]
+    causes = [re.sub(r"^(- )?(connection failed: )?", "", line) for line in lines]
+    causes = [line for line in causes if not line.startswith("Multiple connection attempts failed")]
+    return causes[-1] if causes else "no cause given"
+
+
+def read_desired(conn, nodes=None, kinds=tuple(KINDS)):
+    """What should exist, split by node: {name: {"node": {...}, "disks": [...], "lvols": [...], ...}}.
+
+    One query per kind, all from one snapshot of the database. Rows are the columns of the views as JSON types,
+    sorted by id. A volume is listed at each node that holds a replica or a mapping of it.
+    Raises UnknownNode when one of nodes does not exist; without nodes all are read.
+    """
+    with conn.transaction():
+        conn.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        found = _rows(conn, "v_node", "name", nodes)
+        result = {row["name"]: {"node": row, **{KINDS[kind].key: [] for kind in kinds}} for row in found}
+        missing = set(nodes or ()) - result.keys()
+        if missing:
+            raise UnknownNode(missing)
+        for kind in kinds:
+            for row in _rows(conn, KINDS[kind].view, "id", nodes, "nodes" if kind == "volume" else "node"):
+                for name in row["nodes"] if kind == "volume" else [row["node"]]:
+                    if name in result:
+                        result[name][KINDS[kind].key].append(row)
+    return result
+
+
+def _rows(conn, view, key, nodes, place=None):
+    sql = driver().sql
+    query = sql.SQL("SELECT to_jsonb(v) FROM {} AS v{} ORDER BY v.{}").format(
+        sql.Identifier(SCHEMA, view),
+        sql.SQL("") if nodes is None else _where(sql, place or key),
+        sql.Identifier(key),
+    )
+    return [row for (row,) in conn.execute(query, None if nodes is None else [list(nodes)])]
+
+
+def _where(sql, place):
+    test = " WHERE v.{} ?| %s::text[]" if place == "nodes" else " WHERE v.{} = ANY (%s::text[])"
+    return sql.SQL(test).format(sql.Identifier(place))
+
+
+def record(conn, kind, rows, dry_run=False):
+    """Records results, each a compare-and-set: one call of the function for kind, in one transaction.
+
+    rows are {"id", "from", "to", ...} as docs/database.md describes. Returns one dict per row, in order, with
+    id, outcome (changed, unchanged, stale, refused or missing), state, reason, before and after.
+    A dry run executes the very same call and rolls it back. No rows, no call.
+    """
+    if not rows:
+        return []
+    psycopg = driver()
+    query = psycopg.sql.SQL("SELECT id, outcome, state, reason, before, after FROM {}(%s)").format(
+        psycopg.sql.Identifier(SCHEMA, KINDS[kind].recorder)
+    )
+    with conn.transaction(force_rollback=dry_run), conn.cursor(row_factory=psycopg.rows.dict_row) as cursor:
+        return cursor.execute(query, [psycopg.types.json.Jsonb(rows)]).fetchall()

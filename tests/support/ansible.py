@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Runs the real ansible-playbook of this environment and reads what its tasks returned."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+LOCALHOST = {"all": {"hosts": {"localhost": {}}}}
+LOCAL = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
+
+
+@dataclass
+class Result:
+    """How a playbook ended. events are {event, host, task, action, result}, in order."""
+
+    rc: int
+    stdout: str
+    stderr: str
+    events: list[dict]
+
+    @property
+    def output(self):
+        """Everything that was printed."""
+        return self.stdout + self.stderr
+
+    def results(self, task=None, host=None):
+        """The results of a task by its name (or the end of it), of all hosts or one."""
+        return [
+            event["result"]
+            for event in self.events
+            if (task is None or event["task"].endswith(task)) and (host is None or event["host"] == host)
+        ]
+
+    def result(self, task=None, host=None):
+        """The one result that results() finds."""
+        (only,) = self.results(task, host)
+        return only
+
+    @property
+    def changed(self):
+        """How many task results were changed, by host, as the recap counts them."""
+        return {host: int(count) for host, count in re.findall(r"^(\S+)\s+: ok=\d+\s+changed=(\d+)", self.stdout, re.M)}
+
+
+def run_playbook(playbook, inventory=None, extra_vars=None, check=False, diff=False, env=None, args=(), timeout=300):
+    """Runs a playbook and returns its Result, whatever the return code.
+
+    playbook is a path, an FQCN such as excloud.diskengine.converge, or a list of plays. inventory is a path or an
+    inventory as YAML data; without it there is localhost. Hosts are local and use this Python unless the inventory
+    says otherwise. extra_vars is a dict, env is added to the environment.
+    """
+    with tempfile.TemporaryDirectory(prefix="play") as name:
+        directory = Path(name)
+        events = directory / "events"
+        (directory / "ansible.cfg").write_text("[defaults]\n", encoding="utf-8")  # so that no other is found
+        command = [
+            str(Path(sys.executable).with_name("ansible-playbook")),
+            *(["--check"] if check else []),
+            *(["--diff"] if diff else []),
+            "-i", _written(directory / "inventory.yml", _with_defaults(inventory or LOCALHOST)),
+            "-e", "@" + _written(directory / "extra_vars.yml", extra_vars or {}),
+            *args,
+            _written(directory / "playbook.yml", playbook),
+        ]
+        done = subprocess.run(
+            command, cwd=directory, env=_environment(directory, events, env), check=False,
+            capture_output=True, text=True, timeout=timeout,
+        )
+        lines = events.read_text(encoding="utf-8").splitlines() if events.exists() else []
+        return Result(done.returncode, done.stdout, done.stderr, [json.loads(line) for line in lines])
+
+
+def play(*tasks, hosts="localhost", **keywords):
+    """A playbook of one play without facts."""
+    return [{"name": "Test", "hosts": hosts, "gather_facts": False, "tasks": list(tasks), **keywords}]
+
+
+def _with_defaults(inventory):
+    if not isinstance(inventory, dict):
+        return inventory
+    group = inventory.get("all", {})
+    return {**inventory, "all": {**group, "vars": {**LOCAL, **group.get("vars", {})}}}
+
+
+def _written(path, content):
+    """The path itself, or the path of the file that now holds the content."""
+    if isinstance(content, (str, Path)):
+        return str(content)
+    path.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
+    return str(path)
+
+
+def _environment(directory, events, extra):
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(("ANSIBLE_", "PG", "DISKENGINE_DSN"))}
+    return {
+        **kept,
+        "HOME": str(directory),
+        "LC_ALL": "C.UTF-8",
+        "ANSIBLE_HOME": str(directory / "ansible"),
+        "ANSIBLE_COLLECTIONS_PATH": str(ROOT / ".build" / "tree"),
+        "ANSIBLE_CALLBACK_PLUGINS": str(Path(__file__).with_name("callback_plugins")),
+        "ANSIBLE_CALLBACKS_ENABLED": "record_events",
+        "ANSIBLE_GATHERING": "explicit",
+        "ANSIBLE_LOCALHOST_WARNING": "0",
+        "ANSIBLE_NOCOLOR": "1",
+        "ANSIBLE_PIPELINING": "1",
+        "ANSIBLE_RETRY_FILES_ENABLED": "0",
+        "DISKENGINE_TEST_EVENTS": str(events),
+        **(extra or {}),
+    }
