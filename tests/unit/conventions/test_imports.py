@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a module brings along to a node: every kilobyte of ours costs time in every task."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from ansible_collections.excloud.diskengine.tests.unit.conventions.collection import MODULES, NAME, ROOT, stem
+
+BUDGET = 120 * 1024
+PREFIX = f"ansible_collections.{NAME}."
+MODULE_UTILS = sorted((ROOT / "plugins/module_utils").rglob("*.py"))
+
+
+def imported(path: Path) -> Iterator[str]:
+    """Full names of everything that a file imports, wherever in the file it does."""
+    package = (PREFIX + ".".join(path.relative_to(ROOT).parent.parts)).split(".")
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            origin = ".".join(base + ([node.module] if node.module else []))
+            yield from (f"{origin}.{alias.name}" for alias in node.names)
+
+
+def files_of(name: str) -> Iterator[Path]:
+    """The files of ours that importing a name brings along: the module, and the packages around it."""
+    parts = name.removeprefix(PREFIX).split(".")
+    for length in range(1, len(parts) + 1):
+        base = ROOT.joinpath(*parts[:length])
+        yield from (path for path in (base.with_suffix(".py"), base / "__init__.py") if path.is_file())
+
+
+def brought_along(path: Path) -> set[Path]:
+    found: set[Path] = set()
+    todo = [path]
+    while todo:
+        for name in imported(todo.pop()):
+            if name.startswith(PREFIX):
+                new = set(files_of(name)) - found
+                found |= new
+                todo += new
+    return found
+
+
+@pytest.mark.parametrize("module", MODULES, ids=stem)
+def test_budget(module: Path) -> None:
+    files = brought_along(module)
+    size = sum(path.stat().st_size for path in files)
+    largest = sorted(((path.stat().st_size, path.name) for path in files), reverse=True)[:5]
+    assert size <= BUDGET, f"{size / 1024:.0f} KB of module_utils, the largest: {largest}"
+
+
+@pytest.mark.parametrize("module", MODULES, ids=stem)
+def test_node_code_needs_only_python_and_ansible(module: Path) -> None:
+    check(module)
+    for path in brought_along(module):
+        assert ROOT / "plugins/module_utils" in path.parents, f"{module.name} brings along {path.relative_to(ROOT)}"
+
+
+@pytest.mark.parametrize("path", MODULE_UTILS, ids=stem)
+def test_module_utils_need_only_python_and_ansible(path: Path) -> None:
+    check(path)
+
+
+def check(path: Path) -> None:
+    for name in imported(path):
+        ours = name.startswith((PREFIX + "plugins.module_utils.", "ansible.module_utils."))
+        assert ours or name.split(".")[0] in sys.stdlib_module_names, f"{path.name} imports {name}"
