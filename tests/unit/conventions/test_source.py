@@ -51,9 +51,7 @@ def test_no_ignore_files() -> None:
 
 def test_nothing_of_one_machine() -> None:
     """No file knows where somebody's checkout lies or which package index they use."""
-    own = re.compile(
-        "|".join(["/wor" + "k/", "/roo" + "t/", "/home/[a-z]", "pypi[.]" + "org", "pythonhosted[.]" + "org"])
-    )
+    own = re.compile("/wor[k]/|/roo[t]/|/home/[a-z]|pypi[.]org|pythonhosted[.]org")
     found = []
     for path in tracked():
         text = path.read_bytes().decode("utf-8", "replace")
