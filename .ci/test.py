@@ -17,7 +17,7 @@ from xml.etree import ElementTree
 ROOT = Path(__file__).resolve().parents[1]
 REPORTS = ROOT / ".build/reports"
 
-TOOLS = ["lint", "types", "changelog", "docs-lint", "build", "sanity"]
+TOOLS = ["lint", "types", "changelog", "docs-lint", "docs", "build", "sanity"]
 PYTEST = ["unit", "conformance", "integration"]
 STEPS = [*TOOLS, *PYTEST, "molecule"]
 
