@@ -93,7 +93,7 @@ thin:
 clear_method:
   description: How clusters are cleared. SPDK chooses without it.
   type: str
-  choices: [none, unmap, write_zeroes]
+  choices: [default, none, unmap, write_zeroes]
 allow_shrink:
   description:
     - Let an lvol that is larger than the size shrink, which gives up what is beyond.
@@ -164,6 +164,9 @@ namespaces:
     nsid:
       description: Namespace ID. Without it the bdev keeps the one it has, or gets the lowest that is free.
       type: int
+    bdev_uuid:
+      description: UUID that the bdev must have. Another bdev that has taken its name is not exported.
+      type: str
 purge:
   description:
     - Parts of the subsystem whose entries are removed when they are not in the desired state.

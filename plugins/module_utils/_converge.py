@@ -48,8 +48,12 @@ class Outcome:
         return entry
 
 
-def converge(connect: Callable[[], Client], desired: list, dry_run: bool, assume_missing: bool = False) -> list:
-    """Bring one target to the ``desired`` state (a list of Wanted) and return an Outcome for each object.
+def converge(
+    connect: Callable[[], Client], desired: list, dry_run: bool, assume_missing: bool = False
+) -> tuple[list, Graph]:
+    """Bring one target to the ``desired`` state (a list of Wanted).
+
+    Return an Outcome for each object, in their order, and the graph as it was found.
 
     ``dry_run`` stops after planning. After a failed call the state is read again, and an object that is as wanted has
     not failed. After a lost connection the remaining actions are planned anew from what is found, at most twice; after
@@ -58,12 +62,13 @@ def converge(connect: Callable[[], Client], desired: list, dry_run: bool, assume
     """
     client = connect()
     try:
-        plan = make_plan(desired, read_graph(client), assume_missing and dry_run)
+        found = read_graph(client)
+        plan = make_plan(desired, found, assume_missing and dry_run)
         outcomes = {id(planned.wanted): _outcome(planned) for planned in plan.objects}
         if dry_run:
             for planned in plan.objects:
                 outcomes[id(planned.wanted)].actions = planned.change.actions
-            return [outcomes[id(wanted)] for wanted in desired]
+            return [outcomes[id(wanted)] for wanted in desired], found
         for rounds_left in reversed(range(_ROUNDS)):
             results = apply(plan.actions, client)
             doubtful = [planned for planned in plan.objects if not _settled(planned, outcomes, results)]
@@ -80,7 +85,7 @@ def converge(connect: Callable[[], Client], desired: list, dry_run: bool, assume
                     outcomes[id(planned.wanted)].error = f"{_cause(planned)}; looking again failed: {error}"
                 break
             plan = _look_again(doubtful, observed, outcomes, retry=bool(lost and rounds_left))
-        return [outcomes[id(wanted)] for wanted in desired]
+        return [outcomes[id(wanted)] for wanted in desired], found
     finally:
         client.close()
 

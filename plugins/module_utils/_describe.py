@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 from ._graph import Graph, Subsystem
+from ._resources._lvol import LvolResource
+from ._resources._subsystem import SubsystemResource
 from ._resources._transport import TUNABLE
 
 
@@ -42,6 +44,21 @@ def describe(graph: Graph) -> dict:
             for bdev in graph.bdevs.values()
         ],
         "vhost": [{"bdev": bdev, "controller": controller} for bdev, controller in graph.vhost.items()],
+    }
+
+
+def unmanaged(graph: Graph, desired: list) -> dict:
+    """Return what the target has and no object of ``desired`` (a list of Wanted) is about: lvols and subsystems."""
+    subsystems, lvols = set(), set()
+    for resource, options in desired:
+        if resource is SubsystemResource:
+            subsystems.add(options["nqn"])
+            lvols.update(graph.canonical(item["bdev"]) for item in options["namespaces"] or ())
+        elif resource is LvolResource:
+            lvols.add(LvolResource.title(options, graph))
+    return {
+        "lvols": [lvol.alias for lvol in graph.lvols.values() if not lvols & {lvol.alias, lvol.uuid}],
+        "subsystems": [nqn for nqn in graph.subsystems if nqn not in subsystems],
     }
 
 

@@ -12,7 +12,9 @@ from typing import Any, NoReturn
 from ansible.module_utils.basic import AnsibleModule
 
 from ._converge import Outcome, converge
+from ._describe import unmanaged
 from ._errors import DiskengineError
+from ._graph import Graph
 from ._lock import node_lock
 from ._plan import Wanted
 from ._rpc import Client
@@ -51,7 +53,9 @@ def run_resource(resource: Any) -> NoReturn:
     )
     many = module.params[resource.plural]
     one = {name: module.params[name] for name in resource.options}
-    _run(module, [Wanted(resource, options) for options in ([one] if many is None else many)], assume_missing=True)
+    desired = [Wanted(resource, options) for options in ([one] if many is None else many)]
+    outcomes, _found = _run(module, desired, assume_missing=True)
+    _report(module, outcomes)
 
 
 def run_node(resources: list) -> NoReturn:
@@ -68,23 +72,21 @@ def run_node(resources: list) -> NoReturn:
         supports_check_mode=True,
     )
     desired = [Wanted(resource, options) for resource in resources for options in module.params[resource.plural]]
-    _run(module, desired, assume_missing=False)
+    outcomes, found = _run(module, desired, assume_missing=False)
+    _report(module, outcomes, unmanaged=unmanaged(found, desired))
 
 
-def _run(module: AnsibleModule, desired: list, assume_missing: bool) -> NoReturn:
-    if not desired:
-        module.exit_json(changed=False, results=[], actions=[])
+def _run(module: AnsibleModule, desired: list, assume_missing: bool) -> tuple[list, Graph]:
     path = module.params["socket"]
     lock = nullcontext() if module.check_mode else node_lock(path, module.params["lock_wait"])
     try:
         with lock:
-            outcomes = converge(lambda: connect(module), desired, module.check_mode, assume_missing)
+            return converge(lambda: connect(module), desired, module.check_mode, assume_missing)
     except DiskengineError as error:
         module.fail_json(msg=str(error))
-    _report(module, outcomes)
 
 
-def _report(module: AnsibleModule, outcomes: list) -> NoReturn:
+def _report(module: AnsibleModule, outcomes: list, **more: Any) -> NoReturn:
     entries = [outcome.result() for outcome in outcomes]
     notes = [f"{outcome.planned.subject}: {note}" for outcome in outcomes for note in outcome.notes]
     for note in notes[:_MESSAGE_ITEMS]:
@@ -96,6 +98,7 @@ def _report(module: AnsibleModule, outcomes: list) -> NoReturn:
         "results": entries,
         "actions": [action.describe() for outcome in outcomes for action in outcome.actions],
         "diff": [_difference(outcome) for outcome in outcomes if outcome.actions],
+        **more,
     }
     failed = [outcome for outcome in outcomes if outcome.error is not None]
     if failed:

@@ -132,6 +132,21 @@ results:
       description: Why the object is not as wanted, and what to do.
       type: str
       returned: when the object failed
+unmanaged:
+  description: What the target has and the desired state does not name. It is left alone.
+  returned: always, unless the target could not be reached
+  type: dict
+  contains:
+    lvols:
+      description: Lvols and snapshots by alias.
+      type: list
+      elements: str
+      returned: always
+    subsystems:
+      description: Subsystems by NQN.
+      type: list
+      elements: str
+      returned: always
 actions:
   description: The calls that were sent, or would be sent in check mode, in an order in which they can be sent.
   returned: always, unless the target could not be reached

@@ -26,7 +26,7 @@ class LvolResource:
         "lvstore": {"type": "str", "required": True},
         "size": {"type": "str"},
         "thin": {"type": "bool"},
-        "clear_method": {"type": "str", "choices": ["none", "unmap", "write_zeroes"]},
+        "clear_method": {"type": "str", "choices": ["default", "none", "unmap", "write_zeroes"]},
         "allow_shrink": {"type": "bool", "default": False},
         "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
     }

@@ -14,8 +14,7 @@ from .._sizes import divide_up, format_size, parse_size
 
 _DEFAULT_CLUSTER_SIZE = 4 << 20
 _DEFAULT_RATIO = 100
-_BYTES_PER_EXTENT_PAGE_ENTRY = 4
-_METADATA_PAGE = 4096
+_CLUSTERS_PER_EXTENT_PAGE = 512
 
 
 class LvstoreResource:
@@ -137,11 +136,11 @@ def _require_blank(bdev: Bdev, graph: Graph) -> None:
 def metadata_ratio(lvols: int, size: int, cluster_size: int) -> int:
     """Return num_md_pages_per_cluster_ratio (percent) with which a bdev of ``size`` bytes can hold ``lvols`` lvols.
 
-    Each lvol needs one metadata page, and one more for every 1,024 clusters or so that it has (extent pages); the
-    store itself needs one (its super blob). Without knowing the lvols' sizes, all clusters are counted once more.
+    An lvol of N clusters takes 1 + ceil(N / 512) metadata pages, the store itself one (SPDK's lib/blob, seen on
+    v26.09). The lvols' sizes are not known, but together they have no more clusters than the store.
     """
     clusters = max(1, size // cluster_size)
-    extent_pages = divide_up(clusters, _METADATA_PAGE // _BYTES_PER_EXTENT_PAGE_ENTRY) + lvols
+    extent_pages = lvols + clusters // _CLUSTERS_PER_EXTENT_PAGE
     return divide_up((1 + lvols + extent_pages) * 100, clusters)
 
 

@@ -54,6 +54,7 @@ class SubsystemResource:
             "options": {
                 "bdev": {"type": "str", "required": True},
                 "nsid": {"type": "int"},
+                "bdev_uuid": {"type": "str"},
             },
         },
         "purge": {"type": "list", "elements": "str", "choices": list(_PARTS), "default": []},
@@ -118,6 +119,11 @@ def _wanted_namespaces(options: dict, graph: Graph) -> dict:
     wanted: dict[int, Bdev] = {}
     for item in items:
         bdev = _exportable(item["bdev"], options["nqn"], graph)
+        if item["bdev_uuid"] and bdev.uuid != _naming.uuid(item["bdev_uuid"], "bdev_uuid"):
+            raise Refusal(
+                f"bdev {item['bdev']} has the UUID {bdev.uuid or 'of a new lvol'}, wanted {item['bdev_uuid']}: it is not "
+                f"the one that was exported, so its data is not what hosts expect"
+            )
         nsid = item["nsid"]
         if nsid is None:
             exported_as = graph.exports.get(bdev.name)

@@ -97,4 +97,4 @@ class TransportResource:
                 f"{'; '.join(different)}; SPDK cannot change a transport that exists: restart the target, or ask for "
                 f"what it has"
             )
-        return Change(before, before, notes=notes)
+        return Change(before, before)

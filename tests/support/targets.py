@@ -1,0 +1,260 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""SPDK targets for tests, the demo and the benchmarks: the real program where SPDK_TGT names it, else the simulator.
+
+Every target stands behind a recorder, so that what reached it is known whichever it is, and so that a test can act
+at a given call.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+TESTS = Path(__file__).resolve().parents[1]
+MIB = 1 << 20
+_READS = re.compile(r"(^|_)get(_|$)")
+_START_SECONDS = 60
+
+
+def is_real():
+    """Whether the targets are the real program."""
+    return bool(os.environ.get("SPDK_TGT"))
+
+
+def is_mutation(request):
+    """Whether a recorded request changes something, by the name of its method."""
+    return not _READS.search(request["method"])
+
+
+class RpcFailure(Exception):
+    """The target answered a call of the test itself with an error."""
+
+
+def rpc(path, method, params=None, timeout=60):
+    """One JSON-RPC call by a client that shares no code with the collection. Raises RpcFailure."""
+    request = {"jsonrpc": "2.0", "id": 1, "method": method, **({"params": params} if params else {})}
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(timeout)
+        connection.connect(str(path))
+        connection.sendall(json.dumps(request).encode())
+        data = b""
+        while True:
+            piece = connection.recv(1 << 20)
+            if not piece:
+                raise RpcFailure(f"{method}: the target closed the connection")
+            data += piece
+            if data.endswith(b"\n"):
+                answer = json.loads(data)
+                break
+    if "error" in answer:
+        raise RpcFailure(f"{method}: {answer['error']}")
+    return answer["result"]
+
+
+class Target:
+    """One target process with disks that outlive it. ``socket`` is the recorder's, ``direct`` the target's own."""
+
+    def __init__(self, directory, core=0, options=()):
+        self.directory = Path(directory)
+        self.socket = str(self.directory / "spdk.sock")
+        self.direct = str(self.directory / "target.sock")
+        self.recorder = Recorder(self.socket, self.direct)
+        self._core = core
+        self._options = list(options)
+        self._disks = {}
+        self._process = None
+
+    def start(self):
+        """Start the process and give it its disks; returns when it answers."""
+        log = open(self.directory / "target.log", "ab")  # the process keeps it
+        self._process = subprocess.Popen(self._command(), stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+        log.close()
+        deadline = time.monotonic() + _START_SECONDS
+        while True:
+            try:
+                rpc(self.direct, "spdk_get_version")
+                break
+            except (OSError, RpcFailure):
+                if self._process.poll() is not None or time.monotonic() > deadline:
+                    raise RuntimeError(f"the target did not start: {self.log()}") from None
+                time.sleep(0.02)
+        for name in self._disks:
+            self._attach(name)
+        return self
+
+    def add_disk(self, name, size):
+        """Add an AIO bdev on a sparse file of ``size`` bytes."""
+        path = self.directory / f"{name}.img"
+        with open(path, "wb") as file:
+            file.truncate(size)
+        self._disks[name] = path
+        self._attach(name)
+
+    def add_lvstore(self, name, size, **params):
+        """Add a disk with an lvstore on it and return the lvstore as the target describes it."""
+        self.add_disk(f"disk-{name}", size)
+        self.call("bdev_lvol_create_lvstore", {"bdev_name": f"disk-{name}", "lvs_name": name, **params})
+        return self.call("bdev_lvol_get_lvstores", {"lvs_name": name})[0]
+
+    def call(self, method, params=None):
+        """A call past the recorder."""
+        return rpc(self.direct, method, params)
+
+    def kill(self):
+        """SIGKILL; disks keep what is on them."""
+        self._process.kill()
+        self._process.wait()
+
+    def is_running(self):
+        """Whether the process lives."""
+        return self._process is not None and self._process.poll() is None
+
+    def stop(self):
+        """End the process and the recorder."""
+        self.recorder.close()
+        if self.is_running():
+            self._process.send_signal(signal.SIGTERM)
+            try:
+                self._process.wait(20)
+            except subprocess.TimeoutExpired:
+                self.kill()
+
+    def log(self):
+        """The end of what the process printed."""
+        return (self.directory / "target.log").read_text(encoding="utf-8", errors="replace")[-2000:]
+
+    def exports(self):
+        """What hosts can reach: {nqn: (listeners, hosts, aliases of the bdevs)}, read past the recorder."""
+        alias = {bdev["name"]: (bdev["aliases"] or [bdev["name"]])[0] for bdev in self.call("bdev_get_bdevs")}
+        return {
+            item["nqn"]: (
+                sorted(f"{a['traddr']}:{a['trsvcid']}" for a in item["listen_addresses"]),
+                sorted(host["nqn"] for host in item["hosts"]),
+                [alias.get(ns["bdev_name"], ns["bdev_name"]) for ns in item["namespaces"]],
+            )
+            for item in self.call("nvmf_get_subsystems")
+            if item["subtype"] == "NVMe"
+        }
+
+    def _attach(self, name):
+        self.call("bdev_aio_create", {"name": name, "filename": str(self._disks[name]), "block_size": 4096})
+
+    def _command(self):
+        if is_real():
+            return [
+                os.environ["SPDK_TGT"], "--no-huge", "--disable-cpumask-locks", "-s", "2048",
+                "-m", hex(1 << self._core), "-r", self.direct, *self._options,
+            ]
+        state = str(self.directory / "state")
+        return [sys.executable, str(TESTS / "spdk_sim"), "--socket", self.direct, "--state", state, *self._options]
+
+
+class Recorder:
+    """Passes bytes between clients and a target and records each request: {method, params}, in order of arrival.
+
+    ``before_answer(n)`` is called when the answer to the n-th request has come, before the client gets it.
+    """
+
+    def __init__(self, path, target):
+        self.requests = []
+        self.before_answer = lambda number: None
+        self._target = target
+        self._listener = socket.socket(socket.AF_UNIX)
+        self._listener.bind(path)
+        self._listener.listen(64)
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def close(self):
+        """Take no more connections."""
+        self._listener.close()
+
+    def clear(self):
+        """Forget what was recorded."""
+        self.requests.clear()
+
+    @property
+    def mutations(self):
+        """The recorded requests that change something."""
+        return [request for request in self.requests if is_mutation(request)]
+
+    def _accept(self):
+        while True:
+            try:
+                client, _address = self._listener.accept()
+            except OSError:
+                return
+            upstream = socket.socket(socket.AF_UNIX)
+            try:
+                upstream.connect(self._target)
+            except OSError:
+                client.close()
+                continue
+            numbers = {}
+            for source, sink, note in (
+                (client, upstream, lambda value, n=numbers: self._note_request(value, n)),
+                (upstream, client, lambda value, n=numbers: self._note_answer(value, n)),
+            ):
+                threading.Thread(target=self._pump, args=(source, sink, note), daemon=True).start()
+
+    def _note_request(self, value, numbers):
+        for request in value if isinstance(value, list) else [value]:
+            self.requests.append({"method": request["method"], "params": request.get("params")})
+            numbers[request["id"]] = len(self.requests)
+
+    def _note_answer(self, value, numbers):
+        for answer in value if isinstance(value, list) else [value]:
+            self.before_answer(numbers.get(answer.get("id"), 0))
+
+    def _pump(self, source, sink, note):
+        text = ""
+        try:
+            while True:
+                data = source.recv(1 << 20)
+                if not data:
+                    break
+                text = self._notice(text + data.decode(), note)
+                sink.sendall(data)
+        except OSError:
+            pass
+        for end in (source, sink):
+            try:
+                end.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
+
+    @staticmethod
+    def _notice(text, note):
+        if not text.rstrip().endswith(("}", "]")):
+            return text
+        decoder, position = json.JSONDecoder(), 0
+        text = text.strip()
+        try:
+            while position < len(text):
+                value, position = decoder.raw_decode(text, position)
+                note(value)
+                while position < len(text) and text[position].isspace():
+                    position += 1
+        except json.JSONDecodeError:
+            return text[position:]
+        return ""
+
+
+@contextmanager
+def running_target(core=0, options=()):
+    """A started target for the length of the block."""
+    with tempfile.TemporaryDirectory(prefix="spdk", dir="/tmp") as directory:
+        target = Target(directory, core, options)
+        try:
+            yield target.start()
+        finally:
+            target.stop()
