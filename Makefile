@@ -4,7 +4,9 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .SUFFIXES:
 
+ifneq ($(firstword $(subst :, ,$(PATH))),$(CURDIR)/.venv/bin)
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
+endif
 export LC_ALL := C.UTF-8
 export PYTHONDONTWRITEBYTECODE := 1
 export ANSIBLE_COLLECTIONS_PATH := $(CURDIR)/.build/tree
@@ -43,10 +45,8 @@ check: lint types changelog docs-lint build  ## the static checks
 
 .PHONY: lint
 lint: venv  ## ruff, yamllint, shellcheck and ansible-lint (profile production)
-	@ruff check .
-	@yamllint --strict .
-	@shellcheck .ci/run .ci/venv
-	@ansible-lint --quiet
+	@failed=; ruff check . || failed=1; yamllint --strict . || failed=1; shellcheck .ci/run .ci/venv || failed=1; \
+		ansible-lint -q || failed=1; test -z "$$failed"
 
 .PHONY: types
 types: venv  ## mypy, on what users get

@@ -61,7 +61,9 @@ def main() -> int:
     for step, seconds, passed, failed, skipped in rows:
         print(f"{step:<14}{seconds:>8.0f}{passed:>8}{failed:>8}{skipped:>8}{'   <-- FAILED' if failed else ''}")
     passed, failed, skipped = (sum(row[column] for row in rows) for column in (2, 3, 4))
-    print(f"\n{passed} passed, {failed} failed" + (f", {skipped} skipped" if skipped else ""))
+    line = f"{passed} passed, {failed} failed" + (f", {skipped} skipped" if skipped else "")
+    (REPORTS / "summary").write_text(line + "\n")
+    print(f"\n{line}")
     return int(bool(failed))
 
 
