@@ -83,12 +83,12 @@ def _hide(fields, assumed):
 
 def failure_message(kind, results):
     """One sentence that names the rows that were not recorded, by reason; None when there are none."""
-    causes = {}
+    causes: dict[str, list[str]] = {}
     for row in results:
         if row["outcome"] not in ("changed", "unchanged"):
             causes.setdefault(f"{row['outcome']}, {row['reason']}", []).append(str(row["id"]))
     if not causes:
         return None
-    count = sum(map(len, causes.values()))
+    count = sum(len(ids) for ids in causes.values())
     listed = "; ".join(f"{kind} {', '.join(ids)}: {cause}" for cause, ids in causes.items())
     return f"{count} of {len(results)} rows were not recorded: {listed}."

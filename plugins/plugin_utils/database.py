@@ -13,7 +13,7 @@ import os
 import re
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 
 SCHEMA = "diskengine"
 
@@ -65,7 +65,7 @@ KINDS = {
 RECORDED_KINDS = [name for name, kind in KINDS.items() if kind.recorder]
 
 
-@lru_cache(maxsize=None)
+@cache
 def driver():
     """The psycopg module, imported late because it costs 0.17 s. Raises DatabaseError when it is missing."""
     try:

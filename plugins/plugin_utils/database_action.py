@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 from ansible.plugins.action import ActionBase
-
 from ansible_collections.excloud.diskengine.plugins.plugin_utils.database import DatabaseError
 
 CONNECTION_SPEC = {

@@ -77,7 +77,8 @@ def make_estate(
         replicas = min(2, nodes)
         estate.volumes = _ids(
             conn,
-            "INSERT INTO diskengine.volume (size_bytes, replicas) SELECT %s, %s FROM generate_series(1, %s) RETURNING id",
+            "INSERT INTO diskengine.volume (size_bytes, replicas) "
+            "SELECT %s, %s FROM generate_series(1, %s) RETURNING id",
             [lvol_bytes, replicas, lvols // replicas],
         )
         disks = list(estate.disks.values())
