@@ -50,6 +50,8 @@ def run(step: str) -> tuple[int, int, int]:
 
 def main() -> int:
     REPORTS.mkdir(parents=True, exist_ok=True)
+    if not sys.stdout.isatty():
+        os.environ.setdefault("NO_COLOR", "1")
     rows = []
     for step in sys.argv[1:] or STEPS:
         print(f"\n=== make {step}", flush=True)
