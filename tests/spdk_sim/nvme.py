@@ -1,22 +1,672 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The NVMe initiator."""
+"""The NVMe initiator (contract section 7).
+
+A controller is attached to a subsystem of a reachable ``Target`` (itself, or one of ``peers``). What happens there is
+noticed by ``refresh``, which compares what the controller knows with what the other side has now.
+"""
 
 from __future__ import annotations
 
+import errno
 from typing import Any
+
+from . import bdevs, framework, keyring
+from .bdevs import Bdev
+from .decode import (
+    ARGUMENT,
+    BDEV,
+    BOOL,
+    HEALTH,
+    I32,
+    NVMF,
+    STR,
+    U16,
+    U32,
+    U64,
+    Params,
+    one_of,
+    optional,
+    required,
+)
+from .errors import INTERNAL_ERROR, INVALID_PARAMS, RpcFailure, TargetCrash, failure
+from .nvmf import ADRFAMS, MAX_NQN, UUID_PREFIX, Subsystem
+from .registry import method
+
+MAX_NAME = 511
+FABRICS = {"tcp": "TCP", "rdma": "RDMA"}
+PATH_KEYS = ("trtype", "adrfam", "traddr", "trsvcid", "subnqn")
+KELVIN = 2**64 - 273
+"""0 K in degrees Celsius as an unsigned number: the SPDK target reports no temperature."""
+
+
+class Path:
+    """One connection. ``server``/``subsystem`` are the other end, ``alternates`` further addresses (failover)."""
+
+    def __init__(self, trid: dict[str, str], server: Any, subsystem: Subsystem, cntlid: int) -> None:
+        self.trid = trid
+        self.server = server
+        self.subsystem = subsystem
+        self.cntlid = cntlid
+        self.alternates: list[dict[str, str]] = []
+        self.disabled = False
+        self.lost_at: float | None = None
+
+    @property
+    def address(self) -> dict[str, str]:
+        """The listen address the path uses."""
+        return {key: value for key, value in self.trid.items() if key != "subnqn"}
+
+    def reachable(self, hostnqn: str) -> bool:
+        """Whether the other end still accepts this path."""
+        served = self.server.nvmf.subsystems.get(self.trid["subnqn"])
+        return served is self.subsystem and not served.destroying and served.admits(hostnqn) and (
+            served.listener(self.address) is not None
+        )
+
+    def state(self, controller: Controller) -> str:
+        """The state as bdev_nvme_get_controllers names it."""
+        if self.disabled:
+            return "disabled"
+        if self.lost_at is None:
+            return "enabled"
+        return "reconnect_is_delayed" if controller.loss_timeout else "failed"
+
+    def disconnect(self) -> None:
+        """Close the connection."""
+        self.subsystem.controllers.pop(self.cntlid, None)
+
+    def connect(self, hostnqn: str) -> None:
+        """Connect (again); the controller id changes each time."""
+        self.disconnect()
+        self.cntlid = self.subsystem.connect(hostnqn, self.address)
+        self.lost_at = None
+
+
+class Controller:
+    """A named controller with its paths and bdevs by nsid."""
+
+    def __init__(self, name: str, hostnqn: str, mode: str, params: Params) -> None:
+        self.name = name
+        self.hostnqn = hostnqn
+        self.mode = mode
+        self.paths: list[Path] = []
+        self.bdevs: dict[int, NvmeBdev] = {}
+        self.hot_removed = False
+        self.hostaddr = params.hostaddr or ""
+        self.hostsvcid = params.hostsvcid or ""
+        self.options = params.values
+        self.loss_timeout = params.or_default("ctrlr_loss_timeout_sec", 0)
+        self.policy = {"policy": "active_passive"}
+
+    def describe(self) -> dict[str, Any]:
+        """The element of bdev_nvme_get_controllers."""
+        out = []
+        for path in self.paths:
+            each: dict[str, Any] = {"state": path.state(self), "trid": path.trid}
+            if path.alternates:
+                each["alternate_trids"] = path.alternates
+            each["cntlid"] = path.cntlid
+            host = {"nqn": self.hostnqn, "addr": self.hostaddr, "svcid": self.hostsvcid}
+            each["host"] = host | {"no_shn_notification": False}
+            out.append(each)
+        return {"name": self.name, "ctrlrs": out}
+
+    def select(self, cntlid: int | None) -> list[Path]:
+        """All paths, or the one with this controller id; -19 without any."""
+        found = [path for path in self.paths if cntlid in (None, path.cntlid)]
+        if not found:
+            raise failure(errno.ENODEV)
+        return found
+
+    def bdev_removed(self, target: Any, bdev: Bdev) -> None:
+        """Nothing to do: the controller itself unregisters its bdevs."""
+
+
+class NvmeBdev(Bdev):
+    """A namespace seen through a controller."""
+
+    product = "NVMe disk"
+    module = "nvme"
+    io = bdevs.io_types(
+        *"read write unmap flush reset nvme_admin nvme_io write_zeroes compare compare_and_write abort copy".split()
+    )
+
+    def __init__(self, controller: Controller, nsid: int, namespace: Any) -> None:
+        remote = namespace.bdev
+        medium = remote.medium
+        super().__init__(f"{controller.name}n{nsid}", namespace.uuid, remote.block_size, remote.num_blocks, medium)
+        self.controller = controller
+        self.nsid = nsid
+        self.numa_id = -1
+        self.policy = dict(controller.policy)
+        self.preferred: int | None = None
+
+    def memory_domains(self) -> list[str]:
+        return ["DMA"] if self.controller.paths[0].trid["trtype"] != "PCIe" else []
+
+    def driver_specific(self, target: Any) -> dict[str, Any]:
+        paths = [self._describe_path(target, path) for path in self.controller.paths]
+        out: dict[str, Any] = {"nvme": paths, "mp_policy": self.policy["policy"]}
+        if self.policy["policy"] == "active_active":
+            out["selector"] = self.policy.get("selector", "round_robin")
+            if out["selector"] == "round_robin":
+                out["rr_min_io"] = self.policy.get("min_io", 4294967295)
+        return out
+
+    def _describe_path(self, target: Any, path: Path) -> dict[str, Any]:
+        subsystem = path.subsystem
+        local = path.trid["trtype"] == "PCIe"
+        out: dict[str, Any] = {"pci_address": path.trid["traddr"]} if local else {}
+        out["trid"] = {"trtype": "PCIe", "traddr": path.trid["traddr"]} if local else path.trid
+        out["ctrlr_data"] = {
+            "cntlid": path.cntlid,
+            "vendor_id": "0x8086",
+            "model_number": subsystem.model_number,
+            "serial_number": subsystem.serial_number,
+            "firmware_revision": f"{target.release[0]:02}.{target.release[1]:02}",
+            "subnqn": subsystem.nqn,
+            "oacs": {"security": 0, "format": 0, "firmware": 0, "ns_manage": 0},
+            "multi_ctrlr": not local,
+            "ana_reporting": subsystem.ana_reporting,
+        }
+        out["vs"] = {"nvme_version": "2.0"}
+        data: dict[str, Any] = {"id": self.nsid}
+        if subsystem.ana_reporting:
+            data["ana_state"] = ana_state(path, self.nsid)
+        out["ns_data"] = data | {"can_share": not local}
+        return out
+
+
+def ana_state(path: Path, nsid: int) -> str:
+    """The ANA state of a namespace on a path."""
+    listener = path.subsystem.listener(path.address)
+    namespace = path.subsystem.namespaces.get(nsid)
+    if listener is None or namespace is None:
+        return "inaccessible"
+    return listener.state_of(namespace.anagrpid)
 
 
 def setup(target: Any) -> None:
+    """Add this family's state to a target."""
     target.nvme_controllers = {}
-
-
-def refresh(target: Any) -> None:
-    pass
+    target.hostnqn = UUID_PREFIX + target.new_uuid()
+    target.nvme_seen = None
 
 
 def next_event(target: Any) -> float | None:
-    return None
+    """When the next lost controller is given up."""
+    times = [
+        path.lost_at + controller.loss_timeout
+        for controller in target.nvme_controllers.values()
+        for path in controller.paths
+        if path.lost_at is not None and controller.loss_timeout > 0
+    ]
+    return min(times, default=None)
 
 
-def config(target: Any) -> list[Any]:
-    return []
+def refresh(target: Any) -> None:
+    """Notice what changed at the other ends: lost and returned paths, namespaces that came, grew or went."""
+    if not target.nvme_controllers:
+        return
+    seen = [server.nvmf.version for server in (target, *target.peers)]
+    expiry = next_event(target)
+    if seen == target.nvme_seen and (expiry is None or target.now < expiry):
+        return
+    target.nvme_seen = seen
+    for controller in list(target.nvme_controllers.values()):
+        for path in list(controller.paths):
+            _refresh_path(target, controller, path)
+        if controller.paths:
+            _refresh_namespaces(target, controller)
+        else:
+            _detach(target, controller)
+
+
+def _refresh_path(target: Any, controller: Controller, path: Path) -> None:
+    if path.disabled:
+        return
+    if path.reachable(controller.hostnqn):
+        if path.lost_at is not None:
+            path.connect(controller.hostnqn)
+        return
+    if path.lost_at is None:
+        path.disconnect()
+        path.lost_at = target.now
+    if 0 < controller.loss_timeout <= target.now - path.lost_at:
+        controller.paths.remove(path)
+
+
+def _refresh_namespaces(target: Any, controller: Controller) -> None:
+    wanted: dict[int, Any] = {}
+    connected = [path for path in controller.paths if path.lost_at is None]
+    for path in connected:
+        for nsid, namespace in sorted(path.subsystem.namespaces.items()):
+            if namespace.visible_to(controller.hostnqn):
+                wanted.setdefault(nsid, namespace)
+    if connected:
+        for nsid in [nsid for nsid in controller.bdevs if nsid not in wanted]:
+            bdevs.unregister(target, controller.bdevs.pop(nsid))
+            controller.hot_removed = True
+    for nsid, namespace in wanted.items():
+        bdev = controller.bdevs.get(nsid)
+        if bdev is None:
+            bdev = NvmeBdev(controller, nsid, namespace)
+            if not target.bdevs.taken(bdev.uuid) and not target.bdevs.taken(bdev.name):
+                controller.bdevs[nsid] = bdev
+                bdevs.register(target, bdev)
+        elif bdev.num_blocks != namespace.bdev.num_blocks:
+            bdev.num_blocks = namespace.bdev.num_blocks
+            target.bdevs.notify("bdev_resize", bdev.name)
+
+
+def _detach(target: Any, controller: Controller) -> None:
+    for path in controller.paths:
+        path.disconnect()
+    for bdev in controller.bdevs.values():
+        bdevs.unregister(target, bdev)
+    controller.bdevs.clear()
+    if target.nvme_controllers.get(controller.name) is controller:
+        del target.nvme_controllers[controller.name]
+
+
+def _lookup(target: Any, trid: dict[str, str], hostnqn: str) -> tuple[Any, Subsystem]:
+    """Who serves an address; -5 when nobody does, or not for this host."""
+    address = {key: value for key, value in trid.items() if key != "subnqn"}
+    for server in (target, *target.peers):
+        subsystem = server.nvmf.subsystems.get(trid["subnqn"])
+        if subsystem and subsystem.listener(address) and subsystem.admits(hostnqn) and not subsystem.destroying:
+            return server, subsystem
+    raise failure(errno.EIO)
+
+
+def _invalid(text: str) -> RpcFailure:
+    return RpcFailure(-errno.EINVAL, text)
+
+
+def _trid(params: Params) -> dict[str, str]:
+    if params.trtype.lower() == "pcie":
+        return {"trtype": "PCIe", "adrfam": "", "traddr": params.traddr.lower(), "trsvcid": "", "subnqn": ""}
+    if params.trtype.lower() not in FABRICS:
+        raise failure(errno.ENODEV)
+    adrfam = ADRFAMS.get((params.adrfam or "IPv4").lower())
+    if adrfam is None:
+        raise _invalid(f"Failed to parse adrfam: {params.adrfam}")
+    subnqn = params.subnqn or ""
+    if len(subnqn) > MAX_NQN:
+        raise _invalid(f"subnqn too long: {subnqn}")
+    trid = {"trtype": FABRICS[params.trtype.lower()], "adrfam": adrfam, "traddr": params.traddr}
+    return trid | {"trsvcid": params.trsvcid or "", "subnqn": subnqn}
+
+
+def _network_path(trid: dict[str, str]) -> tuple[str, ...]:
+    return trid["trtype"], trid["adrfam"], trid["traddr"], trid["trsvcid"]
+
+
+def _check_values(target: Any, params: Params) -> None:
+    if params.max_bdevs == 0:
+        raise _invalid("max_bdevs cannot be zero")
+    if params.num_io_queues is not None and not 1 <= params.num_io_queues <= 65536:
+        raise _invalid("num_io_queues out of bounds, min: 1 max: 65536")
+    if not 1 <= len(params.name) <= MAX_NAME:
+        raise failure(errno.EINVAL)
+    times = [params.or_default(key, 0) for key in ("ctrlr_loss_timeout_sec", "reconnect_delay_sec")]
+    if not framework.timeouts_fit(*times, params.or_default("fast_io_fail_timeout_sec", 0)):
+        raise failure(errno.EINVAL)
+    for key in ("psk", "dhchap_key", "dhchap_ctrlr_key"):
+        if params.values.get(key) is not None and not keyring.usable(target, params.values[key]):
+            raise failure(errno.ENOKEY)
+
+
+def _check_existing(target: Any, controller: Controller, trid: dict[str, str], hostnqn: str, mode: str) -> None:
+    head = f"A controller named {controller.name} already exists"
+    if mode == "disable":
+        raise RpcFailure(-errno.EALREADY, f"{head} and multipath is disabled")
+    first = controller.paths[0].trid
+    if _network_path(first) == _network_path(trid):
+        raise RpcFailure(-errno.EALREADY, f"{head} with the specified network path")
+    if first["subnqn"] != trid["subnqn"]:
+        raise _invalid(f"{head}, but uses a different subnqn ({first['subnqn']})")
+    if controller.hostnqn != hostnqn:
+        raise _invalid(f"{head}, but uses a different hostnqn ({controller.hostnqn})")
+    if controller.mode != mode:
+        raise failure(errno.EINVAL)
+
+
+@method(
+    "bdev_nvme_attach_controller",
+    BDEV,
+    {
+        "name": required(STR),
+        "trtype": required(STR),
+        "traddr": required(STR),
+        "adrfam": optional(STR),
+        "trsvcid": optional(STR),
+        "subnqn": optional(STR),
+        "hostnqn": optional(STR),
+        "hostaddr": optional(STR),
+        "hostsvcid": optional(STR),
+        "priority": optional(STR),
+        "psk": optional(STR),
+        "dhchap_key": optional(STR),
+        "dhchap_ctrlr_key": optional(STR),
+        "hdgst": optional(BOOL),
+        "ddgst": optional(BOOL),
+        "prchk_reftag": optional(BOOL),
+        "prchk_guard": optional(BOOL),
+        "fabrics_connect_timeout_us": optional(U64),
+        "num_io_queues": optional(U32),
+        "multipath": optional(one_of("disable", "failover", "multipath")),
+        "multipath_opts": optional(framework.MULTIPATH_OPTS, since=(26, 5)),
+        "max_bdevs": optional(U32),
+        "ctrlr_loss_timeout_sec": optional(I32),
+        "reconnect_delay_sec": optional(U32),
+        "fast_io_fail_timeout_sec": optional(U32),
+        "allow_unrecognized_csi": optional(BOOL, since=(24, 9)),
+        "disable_sq_flow_control": optional(BOOL, since=(26, 9)),
+    },
+)
+def attach(target: Any, params: Params) -> Any:
+    """Attach a controller or add a path; answers the names of its bdevs.
+
+    What exists is looked at when the request comes, so that the same request twice in one write succeeds twice and
+    makes two connections on one path (contract section 12, 10).
+    """
+    _check_values(target, params)
+    trid = _trid(params)
+    hostnqn = params.hostnqn or target.hostnqn
+    mode = params.multipath or ("multipath" if target.release >= (25, 5) else "failover")
+    existing = target.nvme_controllers.get(params.name)
+    if existing is not None:
+        _check_existing(target, existing, trid, hostnqn, mode)
+    else:
+        for other in target.nvme_controllers.values():
+            if other.hostnqn == hostnqn and any(path.trid == trid for path in other.paths):
+                raise failure(errno.EEXIST)
+    return _attach(target, params, trid, hostnqn, mode, existing)
+
+
+def _attach(
+    target: Any, params: Params, trid: dict[str, str], hostnqn: str, mode: str, existing: Controller | None
+) -> Any:
+    yield
+    try:
+        server, subsystem = _lookup(target, trid, hostnqn)
+    except RpcFailure:
+        if trid["trtype"] == "PCIe":
+            raise failure(errno.ENODEV) from None
+        raise
+    policy = {"policy": "active_passive"} | (params.multipath_opts.values if params.multipath_opts else {})
+    if existing is not None:
+        if mode == "failover":
+            alternates = existing.paths[0].alternates
+            if trid in alternates:
+                raise failure(errno.EALREADY)
+            alternates.append(trid)
+            return []
+        if any(path.trid == trid for path in existing.paths):
+            raise failure(errno.EEXIST)
+        if existing.policy != policy:
+            raise failure(errno.EINVAL)
+    controller = target.nvme_controllers.get(params.name)
+    if controller is None:
+        controller = Controller(params.name, hostnqn, mode, params)
+        controller.policy = policy
+        target.nvme_controllers[params.name] = controller
+    target.options.nvme["io_queue_requests"] = target.options.nvme["io_queue_requests"] or 512
+    controller.paths.append(Path(trid, server, subsystem, 0))
+    controller.paths[-1].connect(hostnqn)
+    _refresh_namespaces(target, controller)
+    names = [bdev.name for _, bdev in sorted(controller.bdevs.items())]
+    if len(names) > params.or_default("max_bdevs", 128):
+        raise failure(errno.ERANGE)
+    return names
+
+
+FILTER = {key: optional(STR) for key in ("trtype", "traddr", "adrfam", "trsvcid", "subnqn", "hostaddr", "hostsvcid")}
+
+
+def _get(target: Any, name: str) -> Controller:
+    controller = target.nvme_controllers.get(name)
+    if controller is None:
+        raise failure(errno.ENODEV)
+    return controller
+
+
+@method("bdev_nvme_detach_controller", BDEV, {"name": required(STR)} | FILTER)
+def detach(target: Any, params: Params) -> Any:
+    """Detach a controller, or the paths that match every given field."""
+    controller = _get(target, params.name)
+    return _detach_paths(target, controller, params)
+
+
+def _matches(trid: dict[str, str], controller: Controller, params: Params) -> bool:
+    ours = trid | {"hostaddr": controller.hostaddr, "hostsvcid": controller.hostsvcid}
+    wanted = {key: value for key, value in params.values.items() if key in FILTER}
+    return all(ours[key].lower() == value.lower() for key, value in wanted.items())
+
+
+def _detach_paths(target: Any, controller: Controller, params: Params) -> Any:
+    hit = False
+    for path in controller.paths:
+        matching = [trid for trid in path.alternates if _matches(trid, controller, params)]
+        hit = hit or bool(matching) or _matches(path.trid, controller, params)
+    if not hit:
+        raise failure(errno.ENXIO)
+    yield
+    for path in list(controller.paths):
+        path.alternates = [trid for trid in path.alternates if not _matches(trid, controller, params)]
+        if not _matches(path.trid, controller, params):
+            continue
+        path.disconnect()
+        if path.alternates:
+            path.trid = path.alternates.pop(0)
+            path.connect(controller.hostnqn)
+        elif len(controller.paths) > 1:
+            controller.paths.remove(path)
+        else:
+            _detach(target, controller)
+    return True
+
+
+@method("bdev_nvme_get_controllers", BDEV, {"name": optional(STR)})
+def get_controllers(target: Any, params: Params) -> Any:
+    """All controllers with their paths, or one."""
+    if params.name is None:
+        return [controller.describe() for controller in target.nvme_controllers.values()]
+    controller = target.nvme_controllers.get(params.name)
+    if controller is None:
+        raise _invalid(f"Controller {params.name} does not exist")
+    return [controller.describe()]
+
+
+@method(
+    "bdev_nvme_get_io_paths",
+    NVMF._replace(message="bdev_nvme_get_io_paths requires no parameters"),
+    {"name": optional(STR)},
+)
+def get_io_paths(target: Any, params: Params) -> Any:
+    """The I/O paths of bdevs in use. Kills the initiator after a namespace was hot-removed (section 12, 1)."""
+    for controller in target.nvme_controllers.values():
+        if controller.hot_removed:
+            message = f"bdev_nvme_get_io_paths after a namespace of {controller.name} was hot-removed"
+            raise TargetCrash(1, "SIGSEGV", message)
+    return _io_paths(target, params.name)
+
+
+def _io_paths(target: Any, name: str | None) -> Any:
+    yield
+    paths = []
+    for bdev in target.bdevs:
+        if not isinstance(bdev, NvmeBdev) or name not in (None, bdev.name) or not bdev.has_channel(target):
+            continue
+        usable = [path for path in bdev.controller.paths if _usable(path, bdev)]
+        for path in bdev.controller.paths:
+            transport = {key: path.trid[key] for key in ("trtype", "traddr", "trsvcid", "adrfam")}
+            paths.append(
+                {
+                    "bdev_name": bdev.name,
+                    "cntlid": path.cntlid,
+                    "current": bool(usable) and path is usable[0],
+                    "connected": path.lost_at is None and not path.disabled,
+                    "accessible": ana_state(path, bdev.nsid) != "inaccessible" or path.lost_at is not None,
+                    "transport": transport,
+                }
+            )
+    return {"poll_groups": [{"thread": "app_thread", "io_paths": paths}] if paths else []}
+
+
+def _usable(path: Path, bdev: NvmeBdev) -> bool:
+    return path.lost_at is None and not path.disabled and ana_state(path, bdev.nsid) != "inaccessible"
+
+
+def _bdev(target: Any, name: str) -> NvmeBdev:
+    bdev = target.bdevs.find(name)
+    if not isinstance(bdev, NvmeBdev):
+        raise failure(errno.ENODEV)
+    return bdev
+
+
+@method(
+    "bdev_nvme_set_multipath_policy",
+    BDEV,
+    {
+        "name": required(STR),
+        "policy": required(one_of("active_passive", "active_active")),
+        "selector": optional(one_of("round_robin", "queue_depth")),
+        "rr_min_io": optional(U32),
+    },
+)
+def set_multipath_policy(target: Any, params: Params) -> Any:
+    """How a bdev spreads I/O over its paths."""
+    if params.policy == "active_passive" and params.selector is not None:
+        raise RpcFailure(BDEV.code, BDEV.message)
+    bdev = _bdev(target, params.name)
+    if params.rr_min_io == 0:
+        raise failure(errno.EINVAL)
+    return _set_policy(bdev, params)
+
+
+def _set_policy(bdev: NvmeBdev, params: Params) -> Any:
+    yield
+    bdev.policy = {"policy": params.policy, "selector": params.selector or "round_robin"}
+    if params.rr_min_io is not None:
+        bdev.policy["min_io"] = params.rr_min_io
+    return True
+
+
+@method("bdev_nvme_set_preferred_path", BDEV, {"name": required(STR), "cntlid": required(U16)})
+def set_preferred_path(target: Any, params: Params) -> Any:
+    """Prefer one path."""
+    bdev = _bdev(target, params.name)
+    bdev.controller.select(params.cntlid)
+    return _set_preferred(bdev, params.cntlid)
+
+
+def _set_preferred(bdev: NvmeBdev, cntlid: int) -> Any:
+    yield
+    bdev.preferred = cntlid
+    return True
+
+
+def _on_paths(action: str):
+    def handler(target: Any, params: Params) -> Any:
+        controller = _get(target, params.name)
+        return change(target, controller, controller.select(params.cntlid))
+
+    def change(target: Any, controller: Controller, paths: list[Path]) -> Any:
+        yield
+        for path in paths:
+            if action == "disable":
+                path.disabled = True
+                path.disconnect()
+            elif action == "reset" or path.disabled:
+                path.disabled = False
+                if path.reachable(controller.hostnqn):
+                    path.connect(controller.hostnqn)
+        return True
+
+    return handler
+
+
+for _action in ("reset", "enable", "disable"):
+    method(f"bdev_nvme_{_action}_controller", ARGUMENT, {"name": required(STR), "cntlid": optional(U16)})(
+        _on_paths(_action)
+    )
+
+
+@method("bdev_nvme_get_controller_health_info", HEALTH, {"name": optional(STR)})
+def get_health(target: Any, params: Params) -> Any:
+    """The health log of a controller."""
+    if params.name is None:
+        raise RpcFailure(INTERNAL_ERROR, "Missing device name")
+    controller = target.nvme_controllers.get(params.name)
+    if controller is None:
+        raise RpcFailure(INTERNAL_ERROR, "Device not found")
+    return _health(target, controller)
+
+
+def _health(target: Any, controller: Controller) -> Any:
+    yield
+    path = controller.paths[0]
+    out: dict[str, Any] = {
+        "model_number": path.subsystem.model_number,
+        "serial_number": path.subsystem.serial_number,
+        "firmware_revision": f"{target.release[0]:02}.{target.release[1]:02}",
+        "traddr": path.trid["traddr"],
+        "critical_warning": 0,
+        "temperature_celsius": KELVIN,
+    }
+    counters = (
+        "available_spare_percentage available_spare_threshold_percentage percentage_used data_units_read "
+        "data_units_written host_read_commands host_write_commands controller_busy_time power_cycles power_on_hours "
+        "unsafe_shutdowns media_errors num_err_log_entries warning_temperature_time_minutes "
+        "critical_composite_temperature_time_minutes"
+    )
+    return out | dict.fromkeys(counters.split(), 0)
+
+
+@method("bdev_nvme_set_hotplug", ARGUMENT, {"enable": required(BOOL), "period_us": optional(U64)})
+def set_hotplug(target: Any, params: Params) -> Any:
+    """Look for local drives that come and go."""
+    target.options.hotplug = {"period_us": params.period_us or 100000, "enable": params.enable}
+    return _after_hotplug()
+
+
+def _after_hotplug() -> Any:
+    yield
+    return True
+
+
+@method(
+    "bdev_nvme_set_keys",
+    ARGUMENT,
+    {"name": required(STR), "dhchap_key": optional(STR), "dhchap_ctrlr_key": optional(STR)},
+    since=(24, 9),
+)
+def set_keys(target: Any, params: Params) -> bool:
+    """Replace the DH-HMAC-CHAP keys of a controller."""
+    controller = _get(target, params.name)
+    for key in ("dhchap_key", "dhchap_ctrlr_key"):
+        name = params.values.get(key)
+        if name is not None and not keyring.usable(target, name):
+            raise failure(errno.ENOKEY, INVALID_PARAMS)
+    controller.options = controller.options | params.values
+    return True
+
+
+def config(target: Any) -> list[dict[str, Any]]:
+    """framework_get_config entries of the attached controllers, one per path."""
+    out = []
+    for controller in target.nvme_controllers.values():
+        for path in controller.paths:
+            trid = {key: value for key, value in path.trid.items() if value}
+            params = {"name": controller.name} | trid
+            kept = ("psk", "dhchap_key", "dhchap_ctrlr_key", "hdgst", "ddgst", "prchk_reftag", "prchk_guard")
+            for key in kept:
+                if key in controller.options:
+                    params[key] = controller.options[key]
+            for key in ("ctrlr_loss_timeout_sec", "reconnect_delay_sec", "fast_io_fail_timeout_sec"):
+                params[key] = controller.options.get(key, target.options.nvme[key])
+            params |= {"hostnqn": controller.hostnqn, "multipath": controller.mode}
+            out.append({"method": "bdev_nvme_attach_controller", "params": params})
+    return out
