@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the scenarios run against: a real PostgreSQL and two SPDK targets (simulated, or SPDK_TGT), with a sample estate.
+"""What the scenarios run against: PostgreSQL, and two SPDK targets (simulated, or SPDK_TGT) with a sample estate.
 
 environment.py start|fill|drift|verify|stop DIRECTORY, where DIRECTORY keeps what the commands tell each other.
 drift and verify use neither the collection's modules nor its client.
