@@ -30,21 +30,22 @@ class Outcome:
     error: Optional[str]
     actions: list = field(default_factory=list)
 
-    def result(self) -> dict:
-        """Return the entry that users see."""
+    def result(self, brief: bool = False) -> dict:
+        """Return the entry that users see; ``brief`` leaves out what says nothing of an object that is as wanted."""
         entry = {
             "kind": self.planned.wanted.resource.kind,
             **self.planned.identity,
             **self.facts,
             "changed": bool(self.actions),
             "failed": self.error is not None,
-            "actions": [action.summary for action in self.actions],
-            "before": self.before,
-            "after": self.after,
-            "notes": self.notes,
         }
         if self.error is not None:
             entry["msg"] = self.error
+        if not brief or self.actions or self.error is not None:
+            entry["actions"] = [action.summary for action in self.actions]
+            entry["before"] = self.before
+            entry["after"] = self.after
+            entry["notes"] = self.notes
         return entry
 
 

@@ -6,10 +6,12 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import nullcontext
 from typing import Any, NoReturn
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
 from ._converge import Outcome, converge
 from ._describe import unmanaged
@@ -60,20 +62,33 @@ def run_resource(resource: Any) -> NoReturn:
 
 def run_node(resources: list) -> NoReturn:
     """Be the module that takes the whole desired state of a target, a list for each kind of object."""
+    lists = {
+        resource.plural: {"type": "list", "elements": "dict", "default": [], "options": resource.options}
+        for resource in resources
+    }
     module = AnsibleModule(
-        argument_spec={
-            **CONNECTION,
-            **LOCK,
-            **{
-                resource.plural: {"type": "list", "elements": "dict", "default": [], "options": resource.options}
-                for resource in resources
-            },
-        },
+        argument_spec={**CONNECTION, **LOCK, **lists, "desired": {"type": "json"}},
+        mutually_exclusive=[["desired", resource.plural] for resource in resources],
         supports_check_mode=True,
     )
-    desired = [Wanted(resource, options) for resource in resources for options in module.params[resource.plural]]
+    wanted = module.params if module.params["desired"] is None else _parse(module, lists)
+    desired = [Wanted(resource, options) for resource in resources for options in wanted[resource.plural]]
     outcomes, found = _run(module, desired, assume_missing=False)
-    _report(module, outcomes, unmanaged=unmanaged(found, desired))
+    _report(module, outcomes, brief=True, unmanaged=unmanaged(found, desired))
+
+
+def _parse(module: AnsibleModule, lists: dict) -> dict:
+    """Return what the option ``desired`` holds, held to the same specification as the lists."""
+    try:
+        document = json.loads(module.params["desired"])
+    except ValueError as error:
+        module.fail_json(msg=f"desired is not a JSON document: {error}")
+    if not isinstance(document, dict):
+        module.fail_json(msg="desired is not a JSON object with a list for each kind of object")
+    validated = ArgumentSpecValidator(lists).validate(document)
+    if validated.error_messages:
+        module.fail_json(msg=f"desired: {'; '.join(validated.error_messages)}")
+    return validated.validated_parameters
 
 
 def _run(module: AnsibleModule, desired: list, assume_missing: bool) -> tuple[list, Graph]:
@@ -86,8 +101,8 @@ def _run(module: AnsibleModule, desired: list, assume_missing: bool) -> tuple[li
         module.fail_json(msg=str(error))
 
 
-def _report(module: AnsibleModule, outcomes: list, **more: Any) -> NoReturn:
-    entries = [outcome.result() for outcome in outcomes]
+def _report(module: AnsibleModule, outcomes: list, brief: bool = False, **more: Any) -> NoReturn:
+    entries = [outcome.result(brief) for outcome in outcomes]
     notes = [f"{outcome.planned.subject}: {note}" for outcome in outcomes for note in outcome.notes]
     for note in notes[:_MESSAGE_ITEMS]:
         module.warn(note)
@@ -96,10 +111,12 @@ def _report(module: AnsibleModule, outcomes: list, **more: Any) -> NoReturn:
     result = {
         "changed": any(entry["changed"] for entry in entries),
         "results": entries,
-        "actions": [action.describe() for outcome in outcomes for action in outcome.actions],
-        "diff": [_difference(outcome) for outcome in outcomes if outcome.actions],
         **more,
     }
+    if module.check_mode:
+        result["actions"] = [action.describe() for outcome in outcomes for action in outcome.actions]
+    if module._diff:
+        result["diff"] = [_difference(outcome) for outcome in outcomes if outcome.actions]
     failed = [outcome for outcome in outcomes if outcome.error is not None]
     if failed:
         module.fail_json(msg=_message(failed, len(outcomes)), **result)

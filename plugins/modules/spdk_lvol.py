@@ -113,8 +113,8 @@ results:
       type: str
       returned: when the object failed
 actions:
-  description: The calls that were sent, or would be sent in check mode, in an order in which they can be sent.
-  returned: always, unless the target could not be reached
+  description: The calls that a run would send, in an order in which they can be sent.
+  returned: in check mode, unless the target could not be reached
   type: list
   elements: dict
   contains:

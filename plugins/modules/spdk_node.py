@@ -113,21 +113,21 @@ results:
       description: What was done, or would be done in check mode, as sentences.
       type: list
       elements: str
-      returned: always
+      returned: when the object changed or failed
       sample: [create a thick lvol of 100 GiB]
     before:
       description: The managed fields as they were; empty if the object was not there.
       type: dict
-      returned: always
+      returned: when the object changed or failed
     after:
       description: The managed fields as they are now, or would be in check mode; empty if the object is not there.
       type: dict
-      returned: always
+      returned: when the object changed or failed
     notes:
       description: Sentences on what is worth knowing, such as a size that was rounded up or parts left alone.
       type: list
       elements: str
-      returned: always
+      returned: when the object changed or failed
     msg:
       description: Why the object is not as wanted, and what to do.
       type: str
@@ -148,8 +148,8 @@ unmanaged:
       elements: str
       returned: always
 actions:
-  description: The calls that were sent, or would be sent in check mode, in an order in which they can be sent.
-  returned: always, unless the target could not be reached
+  description: The calls that a run would send, in an order in which they can be sent.
+  returned: in check mode, unless the target could not be reached
   type: list
   elements: dict
   contains:

@@ -5,11 +5,13 @@
 
 from __future__ import annotations
 
+import json
+
 EXPORTED = ("CREATING", "UP", "RESIZING")
 
 
 def storage_desired(node, transport_options=None, purge=()):
-    """Return ``{transports, lvols, subsystems, problems}``, the first three as M(spdk_node) takes them.
+    """Return ``{desired, problems}``: a JSON document as M(spdk_node) takes it, and sentences on rows left out of it.
 
     ``node`` is one node of M(desired_state_info). An lvol is asked for only while its row is CREATING: one that is UP
     and not there has lost data, and an empty one in its place would hide that. A row without placement is corrupt: it
@@ -30,7 +32,8 @@ def storage_desired(node, transport_options=None, purge=()):
         subsystems.append(_subsystem(row, purge))
         trtypes.update(dict.fromkeys(listener["trtype"] for listener in row["listeners"]))
     transports = [{"trtype": trtype, **(transport_options or {})} for trtype in trtypes]
-    return {"transports": transports, "lvols": lvols, "subsystems": subsystems, "problems": problems}
+    desired = {"transports": transports, "lvols": lvols, "subsystems": subsystems}
+    return {"desired": json.dumps(desired), "problems": problems}
 
 
 def storage_transitions(node, results):
