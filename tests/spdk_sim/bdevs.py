@@ -20,6 +20,8 @@ EXCLUSIVE = "exclusive_write"
 MANY_ONE = "read_many_write_one"
 MANY_NONE = "read_many_write_none"
 MAX_MALLOC = 2**48
+EVENT_NAME = 128
+"""Bytes of a name in a notification; a longer one runs on into the type of the next notification."""
 RATES = ("rw_ios_per_sec", "rw_mbytes_per_sec", "r_mbytes_per_sec", "w_mbytes_per_sec")
 
 
@@ -52,7 +54,9 @@ class Bdev:
         self.claim: str | None = None
         self.holders: list[Any] = []
         self.rates: dict[str, int] = {}
-        self.rate_change_pending = False
+        self.rate_change_pending: str | None = None
+        self.preferred = 0
+        self.optimal_write_size = 0
 
     @property
     def size(self) -> int:
@@ -86,6 +90,9 @@ class Bdev:
     def removed(self, target: Any) -> None:
         """Called after the bdev was unregistered."""
 
+    def used(self) -> None:
+        """Called when somebody opens it, which comes with some I/O."""
+
     def has_channel(self, target: Any) -> bool:
         """Whether somebody does I/O on it."""
         return any(holder.opens_channel(target) for holder in self.holders)
@@ -98,11 +105,11 @@ class Bdev:
             "product_name": self.product,
             "block_size": self.block_size,
             "num_blocks": self.num_blocks,
-            "preferred_write_alignment": 0,
-            "preferred_write_granularity": 0,
-            "optimal_write_size": 0,
-            "preferred_unmap_alignment": 0,
-            "preferred_unmap_granularity": 0,
+            "preferred_write_alignment": self.preferred,
+            "preferred_write_granularity": self.preferred,
+            "optimal_write_size": self.optimal_write_size,
+            "preferred_unmap_alignment": self.preferred,
+            "preferred_unmap_granularity": self.preferred,
             "uuid": self.uuid,
         }
         if self.numa_id is not None:
@@ -151,8 +158,8 @@ class Bdevs:
         return name in self.by_name or name in self.by_alias
 
     def notify(self, kind: str, name: str) -> None:
-        """Record an event for notify_get_notifications; names are cut at 127 characters."""
-        self.notifications.append({"type": kind, "ctx": name[:127], "id": len(self.notifications)})
+        """Record an event for notify_get_notifications."""
+        self.notifications.append({"type": kind, "ctx": name[:EVENT_NAME], "id": len(self.notifications)})
 
 
 def setup(target: Any) -> None:
@@ -210,6 +217,7 @@ def resize(target: Any, bdev: Bdev, num_blocks: int) -> None:
 def hold(bdev: Bdev, holder: Any, claim: str | None = None) -> None:
     """Open a bdev for ``holder``, claiming it with ``claim``."""
     bdev.holders.append(holder)
+    bdev.used()
     if claim is not None:
         bdev.claim = claim
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 from typing import Any
 
 from . import bdevs, catalogue, keyring, nvmf, vhost
@@ -563,5 +564,10 @@ def get_notification_types(target: Any) -> Any:
 @method("notify_get_notifications", BDEV, {"id": optional(U64), "max": optional(U64)})
 def get_notifications(target: Any, params: Params) -> Any:
     """Events from ``id`` on, at most ``max``."""
-    events = target.bdevs.notifications[params.or_default("id", 0) :]
-    return events if params.max is None else events[: params.max]
+    known = target.bdevs.notifications
+    last = len(known) if params.max is None else params.or_default("id", 0) + params.max
+    out = []
+    for event, following in itertools.zip_longest(known, known[1:], fillvalue={"type": ""}):
+        overlong = len(event["ctx"]) == bdevs.EVENT_NAME
+        out.append(event | {"ctx": event["ctx"] + following["type"]} if overlong else event)
+    return out[params.or_default("id", 0) : last]

@@ -425,12 +425,12 @@ def create_lvstore(target: Any, params: Params) -> Any:
     page = params.md_page_size or PAGE
     if cluster_size % page or cluster_size < page or page % base.block_size or page & (page - 1):
         raise failure(errno.EINVAL)
+    if base.claim is not None:
+        raise failure(errno.EPERM)
     if any(store.name == params.lvs_name for store in target.lvstores.values()):
         raise failure(errno.EEXIST)
     if base.metadata():
         raise failure(errno.EINVAL)
-    if base.claim is not None:
-        raise failure(errno.EPERM)
     total = base.size // cluster_size
     if total == 0:
         raise failure(errno.EINVAL, INVALID_PARAMS)

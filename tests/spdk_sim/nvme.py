@@ -35,6 +35,7 @@ from .registry import method
 MAX_NAME = 511
 FABRICS = {"tcp": "TCP", "rdma": "RDMA"}
 PATH_KEYS = ("trtype", "adrfam", "traddr", "trsvcid", "subnqn")
+MAX_IO = 131072
 KELVIN = 2**64 - 273
 """0 K in degrees Celsius as an unsigned number: the SPDK target reports no temperature."""
 
@@ -139,7 +140,13 @@ class NvmeBdev(Bdev):
         self.nsid = nsid
         self.numa_id = -1
         self.policy = dict(controller.policy)
-        self.preferred: int | None = None
+        self.chosen = False
+        if controller.paths[0].trid["trtype"] != "PCIe":
+            self.preferred, self.optimal_write_size = 1, MAX_IO // self.block_size
+
+    def used(self) -> None:
+        """I/O makes the bdev choose a path."""
+        self.chosen = True
 
     def memory_domains(self) -> list[str]:
         return ["DMA"] if self.controller.paths[0].trid["trtype"] != "PCIe" else []
@@ -230,6 +237,8 @@ def _refresh_path(target: Any, controller: Controller, path: Path) -> None:
             path.connect(controller.hostnqn)
         return
     if path.lost_at is None:
+        for bdev in controller.bdevs.values():
+            bdev.chosen = False
         path.disconnect()
         path.lost_at = target.now
     if 0 < controller.loss_timeout <= target.now - path.lost_at:
@@ -506,7 +515,7 @@ def _io_paths(target: Any, name: str | None) -> Any:
                 {
                     "bdev_name": bdev.name,
                     "cntlid": path.cntlid,
-                    "current": bool(usable) and path is usable[0],
+                    "current": bdev.chosen and usable[:1] == [path],
                     "connected": path.lost_at is None and not path.disabled,
                     "accessible": ana_state(path, bdev.nsid) != "inaccessible" or path.lost_at is not None,
                     "transport": transport,
@@ -548,6 +557,7 @@ def set_multipath_policy(target: Any, params: Params) -> Any:
 
 def _set_policy(bdev: NvmeBdev, params: Params) -> Any:
     yield
+    bdev.chosen = False
     bdev.policy = {"policy": params.policy, "selector": params.selector or "round_robin"}
     if params.rr_min_io is not None:
         bdev.policy["min_io"] = params.rr_min_io
@@ -559,12 +569,12 @@ def set_preferred_path(target: Any, params: Params) -> Any:
     """Prefer one path."""
     bdev = _bdev(target, params.name)
     bdev.controller.select(params.cntlid)
-    return _set_preferred(bdev, params.cntlid)
+    return _set_preferred(bdev)
 
 
-def _set_preferred(bdev: NvmeBdev, cntlid: int) -> Any:
+def _set_preferred(bdev: NvmeBdev) -> Any:
     yield
-    bdev.preferred = cntlid
+    bdev.chosen = False
     return True
 
 
@@ -575,6 +585,8 @@ def _on_paths(action: str):
 
     def change(target: Any, controller: Controller, paths: list[Path]) -> Any:
         yield
+        for bdev in controller.bdevs.values():
+            bdev.chosen = False
         for path in paths:
             if action == "disable":
                 path.disabled = True

@@ -460,6 +460,8 @@ def _add_listener(target: Any, subsystem: Subsystem, address: dict[str, str], pa
     transport = any(transport["trtype"] == address["trtype"] for transport in target.nvmf.transports)
     if not transport or not (port.isdigit() and 0 < int(port) < 65536) or not _is_local(target, address):
         raise invalid()
+    if (address["traddr"], port) in target.busy_ports:
+        raise invalid()
     if subsystem.listener(address) or len(subsystem.listeners) >= MAX_LISTENERS:
         raise invalid()
     state = params.or_default("ana_state", "optimized")

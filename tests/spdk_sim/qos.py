@@ -13,6 +13,8 @@ from .registry import method
 
 TICK_RATE = 2596100000
 IOPS_STEP = 1000
+MAX_MEGABYTES = 2**44 - 1
+"""Kept as bytes in 64 bits."""
 COUNTERS = (
     "bytes_read num_read_ops bytes_written num_write_ops bytes_unmapped num_unmap_ops bytes_copied num_copy_ops "
     "read_latency_ticks max_read_latency_ticks min_read_latency_ticks "
@@ -45,6 +47,8 @@ def set_qos_limit(target: Any, params: Params) -> Any:
 def _set(target: Any, bdev: Any, wanted: dict[str, int]) -> Any:
     if wanted.get("rw_ios_per_sec"):
         wanted["rw_ios_per_sec"] = -(-wanted["rw_ios_per_sec"] // IOPS_STEP) * IOPS_STEP
+    for rate in wanted.keys() - {"rw_ios_per_sec"}:
+        wanted[rate] = min(wanted[rate], MAX_MEGABYTES)
     before = any(bdev.rates.values())
     bdev.rate_change_pending = "running"
     yield

@@ -459,11 +459,12 @@ def add_base_bdev(target: Any, params: Params) -> Any:
     if raid.rebuild is not None:
         raise _refuse(errno.EPERM, failed)
     bdev = target.bdevs.find(params.base_bdev)
-    if bdev is None:
-        raise _refuse(errno.ENODEV, failed)
-    slot = next((s for s in raid.slots if s.name is None and s.uuid in (NO_UUID, bdev.uuid)), None)
+    eligible = (NO_UUID, bdev.uuid if bdev else NO_UUID)
+    slot = next((slot for slot in raid.slots if slot.name is None and slot.uuid in eligible), None)
     if slot is None or raid.state == "offline":
         raise _refuse(errno.EINVAL, failed)
+    if bdev is None:
+        raise _refuse(errno.ENODEV, failed)
     offset = SUPERBLOCK_BYTES // bdev.block_size if raid.superblock else 0
     if raid.block_size not in (0, bdev.block_size) or bdev.num_blocks - offset < slot.data_size:
         raise _refuse(errno.EINVAL, failed)

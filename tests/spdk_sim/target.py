@@ -45,7 +45,7 @@ class Target:
     ``vhost_dir``  directory of vhost sockets as it appears in answers
     ``cpumask``    cores of the process
 
-    ``on_start`` is called when the RUNTIME state begins.
+    ``on_start`` is called when the RUNTIME state begins. ``busy_ports`` are (address, port) that others hold.
     """
 
     def __init__(
@@ -69,6 +69,7 @@ class Target:
         self.files = files if files is not None else MemoryFiles()
         self.addresses = None if addresses is None else set(addresses)
         self.rdma = rdma
+        self.busy_ports: set[tuple[str, str]] = set()
         self.peers = list(peers)
         self.vhost_dir = vhost_dir
         self.cpumask = cpumask
