@@ -25,7 +25,7 @@ options:
       - Without it libpq looks in O(dsn), E(PGPASSWORD) and the password file.
     type: str
   connect_timeout:
-    description: Seconds to wait for a connection.
+    description: Seconds to wait for a connection, unless O(dsn) has a C(connect_timeout) of its own.
     type: int
     default: 10
   statement_timeout:

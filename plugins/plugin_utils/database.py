@@ -91,7 +91,7 @@ def connected(dsn=None, password=None, connect_timeout=10, statement_timeout=60)
     except psycopg.ProgrammingError:
         raise DatabaseError("The DSN is neither a URL nor a connection string of libpq.") from None
     settings.setdefault("application_name", "excloud.diskengine")
-    settings["connect_timeout"] = connect_timeout
+    settings.setdefault("connect_timeout", connect_timeout)
     if password is not None:
         settings["password"] = password
     secrets = [settings.get("password"), os.environ.get("PGPASSWORD")]

@@ -79,8 +79,11 @@ def migration_lock(conn):
 def pending(conn, migrations):
     """The migrations that were not applied yet.
 
-    Raises DatabaseError when an applied file changed, or when the database is ahead of the files.
+    Raises DatabaseError when an applied file changed, when the database is ahead of the files, or when the server is
+    older than PostgreSQL 14, which the migrations are written for.
     """
+    if conn.info.server_version < 140000:
+        raise DatabaseError(f"PostgreSQL 14 or later is needed, this is {conn.info.server_version // 10000}.")
     if conn.execute("SELECT to_regclass('diskengine.schema_migration')").fetchone()[0] is None:
         return migrations
     applied = dict(conn.execute("SELECT version, checksum FROM diskengine.schema_migration"))

@@ -43,12 +43,18 @@ def test_it_can_do_its_work(conn, login):
 
 
 def test_it_can_do_nothing_else(conn, login):
-    tables = [name for (name,) in conn.execute(
-        "SELECT relname FROM pg_class WHERE relnamespace = 'diskengine'::regnamespace AND relkind = 'r'"
-    )]
-    views = [name for (name,) in conn.execute(
-        "SELECT relname FROM pg_class WHERE relnamespace = 'diskengine'::regnamespace AND relkind = 'v'"
-    )]
+    tables = [
+        name
+        for (name,) in conn.execute(
+            "SELECT relname FROM pg_class WHERE relnamespace = 'diskengine'::regnamespace AND relkind = 'r'"
+        )
+    ]
+    views = [
+        name
+        for (name,) in conn.execute(
+            "SELECT relname FROM pg_class WHERE relnamespace = 'diskengine'::regnamespace AND relkind = 'v'"
+        )
+    ]
     assert len(tables) == 10 and len(views) == 6
     attempts = [f"SELECT FROM diskengine.{name}" for name in tables]
     attempts += [f"DELETE FROM diskengine.{name}" for name in tables + views]

@@ -64,7 +64,9 @@ def test_the_role_check_run_again(empty_dsn, role, postgres):
             "name": "Set up",
             "ansible.builtin.include_role": {"name": "excloud.diskengine.database"},
             "vars": {
-                "database_dsn": empty_dsn, "database_login_role": role, "database_login_password": SECRET,
+                "database_dsn": empty_dsn,
+                "database_login_role": role,
+                "database_login_password": SECRET,
             },
         }
     )
@@ -106,12 +108,13 @@ def test_every_host_takes_its_part(dsn, estate):
                 "name": "Count",
                 "ansible.builtin.debug": {
                     "msg": "{{ desired.nodes[inventory_hostname] | dict2items | rejectattr('key', 'eq', 'node')"
-                           " | map(attribute='value') | map('length') }}"
+                    " | map(attribute='value') | map('length') }}"
                 },
             },
             hosts="all",
         ),
-        inventory, check=True,
+        inventory,
+        check=True,
     )
     assert done.rc == 0
     assert [done.result("Count", host)["msg"] for host in ("storage-1", COMPUTE)] == [[2, 2, 0, 2, 0], [0, 0, 0, 2, 2]]

@@ -74,7 +74,8 @@ def test_ipv6_and_order_of_listeners(conn, estate):
     disk = estate.disks["storage-1-disk-0"]
     conn.execute(
         "INSERT INTO diskengine.disk_listener (disk_id, position, trtype, traddr, trsvcid) "
-        "VALUES (%s, -1, 'RDMA', 'fd00::1', 4420)", [disk]
+        "VALUES (%s, -1, 'RDMA', 'fd00::1', 4420)",
+        [disk],
     )
     listeners = read_desired(conn)["storage-1"]["disks"][0]["listeners"]
     assert listeners[0] == {"trtype": "RDMA", "traddr": "fd00::1", "trsvcid": "4420", "adrfam": "IPv6"}
@@ -86,13 +87,18 @@ def test_volume_states(conn, estate):
         return conn.execute("SELECT state FROM diskengine.v_volume WHERE id = %s", [estate.volumes[0]]).fetchone()[0]
 
     first, second = (
-        number for (number,) in
-        conn.execute("SELECT id FROM diskengine.lvol WHERE volume_id = %s ORDER BY id", [estate.volumes[0]])
+        number
+        for (number,) in conn.execute(
+            "SELECT id FROM diskengine.lvol WHERE volume_id = %s ORDER BY id", [estate.volumes[0]]
+        )
     )
     go = "UPDATE diskengine.lvol SET uuid = coalesce(uuid, gen_random_uuid()), state = %s WHERE id = %s"
     for lvol, to, expected in (
-        (first, "UP", "CREATING"), (second, "UP", "UP"), (second, "RESIZING", "RESIZING"),
-        (second, "DELETING", "DEGRADED"), (first, "DELETING", "DELETING"),
+        (first, "UP", "CREATING"),
+        (second, "UP", "UP"),
+        (second, "RESIZING", "RESIZING"),
+        (second, "DELETING", "DEGRADED"),
+        (first, "DELETING", "DELETING"),
     ):
         conn.execute(go.replace("uuid = coalesce(uuid, gen_random_uuid()), ", "") if to != "UP" else go, [to, lvol])
         assert state() == expected
@@ -111,7 +117,8 @@ def test_one_query_per_kind_and_one_snapshot(conn, dsn, estate, monkeypatch):
     statements = []
     execute = psycopg.Connection.execute
     monkeypatch.setattr(
-        psycopg.Connection, "execute",
+        psycopg.Connection,
+        "execute",
         lambda self, query, *args, **kw: (statements.append(query), execute(self, query, *args, **kw))[1],
     )
     with connected(dsn) as own:

@@ -37,8 +37,12 @@ def test_recorded_then_unchanged(conn, estate):
     number = estate.lvols[0]
     first = one(conn, "lvol", row(number, after="READY", uuid=UUID, revision=1))
     assert first == {
-        "id": number, "outcome": "changed", "state": "UP", "reason": None,
-        "before": {"state": "CREATING", "uuid": None}, "after": {"state": "UP", "uuid": UUID},
+        "id": number,
+        "outcome": "changed",
+        "state": "UP",
+        "reason": None,
+        "before": {"state": "CREATING", "uuid": None},
+        "after": {"state": "UP", "uuid": UUID},
     }
     again = one(conn, "lvol", row(number, uuid=UUID.upper(), revision=1))
     assert (again["outcome"], again["before"], again["after"]) == ("unchanged", None, None)
@@ -107,9 +111,17 @@ def test_what_is_not_recorded(conn, estate, change, outcome, reason):
 
 def test_bad_rows_do_not_stop_good_ones(conn, estate):
     first, second, third, fourth = estate.lvols
-    results = record(conn, "lvol", [
-        row(first, uuid=UUID), row(second), row(999999), row(third, uuid=UUID), row(fourth, uuid=str(uuid.uuid4())),
-    ])
+    results = record(
+        conn,
+        "lvol",
+        [
+            row(first, uuid=UUID),
+            row(second),
+            row(999999),
+            row(third, uuid=UUID),
+            row(fourth, uuid=str(uuid.uuid4())),
+        ],
+    )
     assert [result["outcome"] for result in results] == ["changed", "refused", "missing", "refused", "changed"]
     assert [result["id"] for result in results] == [first, second, 999999, third, fourth]
     assert lvol(conn, fourth)[0] == "UP"
@@ -199,7 +211,8 @@ def test_two_runs_at_once(conn, dsn, estate):
         conn.execute("DELETE FROM diskengine.lvol")
         conn.execute(
             "INSERT INTO diskengine.lvol (volume_id, disk_id, size_bytes) "
-            "SELECT %s, %s, 1 FROM generate_series(1, 200)", [estate.volumes[0], estate.disks["storage-1-disk-0"]]
+            "SELECT %s, %s, 1 FROM generate_series(1, 200)",
+            [estate.volumes[0], estate.disks["storage-1-disk-0"]],
         )
         numbers = [number for (number,) in conn.execute("SELECT id FROM diskengine.lvol ORDER BY id")]
         runs = [

@@ -63,7 +63,8 @@ def rows(conn):
     conn.execute("INSERT INTO diskengine.node (name, kind) VALUES ('spare', 'storage')")
     disk = conn.execute(
         "INSERT INTO diskengine.disk (node, bdf, serial, lvstore_uuid) VALUES ('spare', '0000:01:00.0', 'x', %s)"
-        " RETURNING id", [uuid.uuid4()],
+        " RETURNING id",
+        [uuid.uuid4()],
     ).fetchone()[0]
     conn.execute("INSERT INTO diskengine.node (name, kind) VALUES ('unused', 'storage')")
     snapshot = conn.execute(
@@ -118,7 +119,7 @@ def test_a_row_is_born_in_its_first_state(conn, rows, kind, state):
     columns = {
         "disk": "(node, bdf, serial, lvstore_uuid, state) VALUES ('spare', '0000:02:00.0', 'y', gen_random_uuid(), %s)",
         "lvol": "(volume_id, disk_id, size_bytes, uuid, state) SELECT volume_id, disk_id, 1, gen_random_uuid(), %s"
-                " FROM diskengine.lvol",
+        " FROM diskengine.lvol",
         "snapshot": "(lvol_id, uuid, state) SELECT lvol_id, gen_random_uuid(), %s FROM diskengine.snapshot",
         "mapping": "(volume_id, node, state) SELECT volume_id, node, %s FROM diskengine.mapping",
     }
@@ -213,6 +214,4 @@ def test_placement_kinds(conn, rows):
     with pytest.raises(psycopg.errors.ForeignKeyViolation):
         conn.execute("INSERT INTO diskengine.disk (node, bdf, serial) VALUES ('compute-1', '0000:03:00.0', 'z')")
     with pytest.raises(psycopg.errors.ForeignKeyViolation):
-        conn.execute(
-            "INSERT INTO diskengine.mapping (volume_id, node) SELECT id, 'storage-1' FROM diskengine.volume"
-        )
+        conn.execute("INSERT INTO diskengine.mapping (volume_id, node) SELECT id, 'storage-1' FROM diskengine.volume")

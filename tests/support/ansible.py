@@ -67,14 +67,21 @@ def run_playbook(playbook, inventory=None, extra_vars=None, check=False, diff=Fa
             str(Path(sys.executable).with_name("ansible-playbook")),
             *(["--check"] if check else []),
             *(["--diff"] if diff else []),
-            "-i", _written(directory / "inventory.yml", _with_defaults(inventory or LOCALHOST)),
-            "-e", "@" + _written(directory / "extra_vars.yml", extra_vars or {}),
+            "-i",
+            _written(directory / "inventory.yml", _with_defaults(inventory or LOCALHOST)),
+            "-e",
+            "@" + _written(directory / "extra_vars.yml", extra_vars or {}),
             *args,
             _written(directory / "playbook.yml", playbook),
         ]
         done = subprocess.run(
-            command, cwd=directory, env=_environment(directory, events, env), check=False,
-            capture_output=True, text=True, timeout=timeout,
+            command,
+            cwd=directory,
+            env=_environment(directory, events, env),
+            check=False,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
         )
         lines = events.read_text(encoding="utf-8").splitlines() if events.exists() else []
         return Result(done.returncode, done.stdout, done.stderr, [json.loads(line) for line in lines])

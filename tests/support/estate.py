@@ -42,8 +42,17 @@ def invented_lvstores(nodes=2, disks_per_node=2):
 
 
 def make_estate(
-    conn, nodes=2, disks_per_node=2, lvols=40, lvol_bytes=100 * MIB, thin=True, ports=None, address="127.0.0.1",
-    trtype="TCP", hostnqn="nqn.2014-08.org.nvmexpress:uuid:00000000-0000-4000-8000-000000000001", lvstores=None,
+    conn,
+    nodes=2,
+    disks_per_node=2,
+    lvols=40,
+    lvol_bytes=100 * MIB,
+    thin=True,
+    ports=None,
+    address="127.0.0.1",
+    trtype="TCP",
+    hostnqn="nqn.2014-08.org.nvmexpress:uuid:00000000-0000-4000-8000-000000000001",
+    lvstores=None,
 ):
     """Fills an empty schema in one transaction and returns the Estate.
 
@@ -67,9 +76,7 @@ def make_estate(
             )
             for index in range(disks_per_node):
                 estate.disks[serial(name, index)] = _add_disk(conn, name, index, trtype, address, ports[name])
-        conn.execute(
-            "INSERT INTO diskengine.node (name, kind, hostnqn) VALUES (%s, 'compute', %s)", [COMPUTE, hostnqn]
-        )
+        conn.execute("INSERT INTO diskengine.node (name, kind, hostnqn) VALUES (%s, 'compute', %s)", [COMPUTE, hostnqn])
         conn.execute(
             "INSERT INTO diskengine.node_address (node, trtype, address) VALUES (%s, %s, %s)",
             [COMPUTE, trtype, address],
@@ -117,7 +124,7 @@ def _add_disk(conn, node, index, trtype, address, port):
     (disk,) = _ids(
         conn,
         "INSERT INTO diskengine.disk (node, bdf, serial, model) VALUES (%s, %s, %s, 'Sample NVMe') RETURNING id",
-        [node, f"0000:{0x5e + index:02x}:00.0", serial(node, index)],
+        [node, f"0000:{0x5E + index:02x}:00.0", serial(node, index)],
     )
     conn.execute(
         "INSERT INTO diskengine.disk_listener (disk_id, trtype, traddr, trsvcid) VALUES (%s, %s, %s, %s)",

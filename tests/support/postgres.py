@@ -105,16 +105,18 @@ class Postgres:
 
     def _start(self):
         data = self.directory / "data"
-        self._run(
-            "initdb", "--no-sync", "-A", "trust", "-U", "postgres", "-E", "UTF8", "--locale=C", "-D", str(data)
-        )
+        self._run("initdb", "--no-sync", "-A", "trust", "-U", "postgres", "-E", "UTF8", "--locale=C", "-D", str(data))
         (data / "pg_hba.conf").write_text(HBA)
         options = [part for name, value in SETTINGS.items() for part in ("-c", f"{name}={value}")]
         log = self.directory / "log"
         with log.open("wb") as output:
             self._process = subprocess.Popen(
                 [str(self.bin_dir / "postgres"), "-D", str(data), "-k", str(self.directory), *options],
-                stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd=self.directory, **self._identity,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                cwd=self.directory,
+                **self._identity,
             )
         deadline = time.monotonic() + START_SECONDS
         while True:
@@ -128,8 +130,12 @@ class Postgres:
 
     def _run(self, program, *arguments):
         done = subprocess.run(
-            [str(self.bin_dir / program), *arguments], cwd=self.directory, check=False,
-            capture_output=True, text=True, **self._identity,
+            [str(self.bin_dir / program), *arguments],
+            cwd=self.directory,
+            check=False,
+            capture_output=True,
+            text=True,
+            **self._identity,
         )
         if done.returncode:
             raise PostgresMissing(f"{program} failed: {done.stderr.strip() or done.stdout.strip()}")

@@ -46,8 +46,12 @@ def test_no_failure_no_message():
 
 
 def test_failures_are_grouped_by_reason():
-    results = [outcome(1, "changed"), outcome(2, "stale", "is UP"), outcome(3, "missing", "no such row"),
-               outcome(4, "stale", "is UP")]
+    results = [
+        outcome(1, "changed"),
+        outcome(2, "stale", "is UP"),
+        outcome(3, "missing", "no such row"),
+        outcome(4, "stale", "is UP"),
+    ]
     assert record_state.failure_message("lvol", results) == (
         "3 of 4 rows were not recorded: lvol 2, 4: stale, is UP; lvol 3: missing, no such row."
     )

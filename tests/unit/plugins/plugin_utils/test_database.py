@@ -5,7 +5,10 @@ from __future__ import annotations
 
 import pytest
 from ansible_collections.excloud.diskengine.plugins.plugin_utils.database import DatabaseError, sentence
-from ansible_collections.excloud.diskengine.plugins.plugin_utils.database_schema import read_migrations, verifier_matches
+from ansible_collections.excloud.diskengine.plugins.plugin_utils.database_schema import (
+    read_migrations,
+    verifier_matches,
+)
 
 # RFC 7677, section 3: user "user", password "pencil".
 RFC_7677 = (
@@ -32,8 +35,10 @@ class Failure(Exception):
         ),
         (Failure("division by zero", "22012"), "The database failed: division by zero."),
         (
-            Failure('connection failed: connection to server at "::1", port 5432 failed: Connection refused\n'
-                    "\tIs the server running on that host and accepting TCP/IP connections?"),
+            Failure(
+                'connection failed: connection to server at "::1", port 5432 failed: Connection refused\n'
+                "\tIs the server running on that host and accepting TCP/IP connections?"
+            ),
             'The database failed: connection to server at "::1", port 5432 failed: Connection refused.',
         ),
         (
