@@ -52,12 +52,14 @@ class Result:
         return {host: int(count) for host, count in re.findall(r"^(\S+)\s+: ok=\d+\s+changed=(\d+)", self.stdout, re.M)}
 
 
-def run_playbook(playbook, inventory=None, extra_vars=None, check=False, diff=False, env=None, args=(), timeout=300):
+def run_playbook(
+    playbook, inventory=None, extra_vars=None, check=False, diff=False, env=None, args=(), timeout=300, echo=False
+):
     """Runs a playbook and returns its Result, whatever the return code.
 
     playbook is a path, an FQCN such as excloud.diskengine.converge, or a list of plays. inventory is a path or an
     inventory as YAML data; without it there is localhost. Hosts are local and use this Python unless the inventory
-    says otherwise. extra_vars is a dict, env is added to the environment.
+    says otherwise. extra_vars is a dict, env is added to the environment. With echo the output is printed as it comes.
     """
     with tempfile.TemporaryDirectory(prefix="play") as name:
         directory = Path(name)
@@ -74,17 +76,23 @@ def run_playbook(playbook, inventory=None, extra_vars=None, check=False, diff=Fa
             *args,
             _written(directory / "playbook.yml", playbook),
         ]
-        done = subprocess.run(
-            command,
-            cwd=directory,
-            env=_environment(directory, events, env),
-            check=False,
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-        )
+        options = {"cwd": directory, "env": _environment(directory, events, env), "text": True}
+        if echo:
+            rc, stdout, stderr = _echoed(command, options)
+        else:
+            done = subprocess.run(command, check=False, capture_output=True, timeout=timeout, **options)
+            rc, stdout, stderr = done.returncode, done.stdout, done.stderr
         lines = events.read_text(encoding="utf-8").splitlines() if events.exists() else []
-        return Result(done.returncode, done.stdout, done.stderr, [json.loads(line) for line in lines])
+        return Result(rc, stdout, stderr, [json.loads(line) for line in lines])
+
+
+def _echoed(command, options):
+    lines = []
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **options) as process:
+        for line in process.stdout:
+            print(line, end="", flush=True)
+            lines.append(line)
+    return process.returncode, "".join(lines), ""
 
 
 def play(*tasks, hosts="localhost", **keywords):
