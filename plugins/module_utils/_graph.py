@@ -30,6 +30,7 @@ _GETTERS = {
     "lvols": Call("bdev_lvol_get_lvols", subject="all lvols"),
     "transports": Call("nvmf_get_transports", subject="all transports"),
     "subsystems": Call("nvmf_get_subsystems", subject="all subsystems"),
+    "nvmf_config": Call("framework_get_config", {"name": "nvmf"}, subject="the nvmf configuration"),
     "vhost": Call("vhost_get_controllers", subject="all vhost controllers"),
 }
 
@@ -110,7 +111,8 @@ class Graph:
 
     ``lvstores`` by name, ``lvols`` by (lvstore name, lvol name), ``bdevs`` by own name, ``names`` from any alias or
     UUID to a bdev's own name, ``exports`` from a bdev's own name to the (NQN, nsid) that shows it, ``vhost`` from a
-    bdev's own name to the vhost controller that serves it.
+    bdev's own name to the vhost controller that serves it. ``max_subsystems`` counts the discovery subsystem too and
+    can be set at startup only.
     """
 
     release: Release
@@ -122,6 +124,7 @@ class Graph:
     subsystems: dict = field(default_factory=dict)
     exports: dict = field(default_factory=dict)
     vhost: dict = field(default_factory=dict)
+    max_subsystems: Optional[int] = None
 
     def copy(self) -> Graph:
         """Return a graph that can be changed without changing this one (its objects are immutable)."""
@@ -217,6 +220,9 @@ def build_graph(release: Release, answers: dict) -> Graph:
     for item in answers.get("subsystems", ()):
         if item["nqn"] != DISCOVERY_NQN and item.get("subtype") == "NVMe":
             graph.put_subsystem(_subsystem(item))
+    for item in answers.get("nvmf_config", ()):
+        if item["method"] == "nvmf_set_max_subsystems":
+            graph.max_subsystems = item["params"]["max_subsystems"]
     for item in answers.get("vhost", ()):
         for bdev in _vhost_bdevs(item.get("backend_specific", {})):
             graph.vhost[bdev] = item["ctrlr"]

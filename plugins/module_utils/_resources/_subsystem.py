@@ -86,6 +86,11 @@ class SubsystemResource:
         wanted = _wanted(options, graph)
         if found:
             _require_same_attributes(options, found)
+        elif graph.max_subsystems and len(graph.subsystems) + 1 >= graph.max_subsystems:
+            raise Refusal(
+                f"the target takes {graph.max_subsystems} subsystems, the discovery subsystem among them, and has them "
+                f"all; more can be had only at its start (nvmf_set_max_subsystems)"
+            )
         current = found or Subsystem(nqn, bool(options["allow_any_host"]), {}, frozenset(), frozenset(), {})
         return _Comparison(wanted, current, options, graph, found is None).change()
 
