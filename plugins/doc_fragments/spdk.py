@@ -233,15 +233,20 @@ options:
     default: 60.0
 """
 
-    TRANSPORT = _one_or_many(_TRANSPORT, "transports")
-    LVSTORE = _one_or_many(_LVSTORE, "lvstores")
-    LVOL = _one_or_many(_LVOL, "lvols")
-    SUBSYSTEM = _one_or_many(_SUBSYSTEM, "subsystems")
-    EVERYTHING = "options:\n" + indent(
+
+# Set from outside, because ansible-test's yamllint reads nothing but literals inside the class.
+for _fragment, _text in {
+    "TRANSPORT": _one_or_many(_TRANSPORT, "transports"),
+    "LVSTORE": _one_or_many(_LVSTORE, "lvstores"),
+    "LVOL": _one_or_many(_LVOL, "lvols"),
+    "SUBSYSTEM": _one_or_many(_SUBSYSTEM, "subsystems"),
+    "EVERYTHING": "options:\n" + indent(
         _DOCUMENT
         + _many(_TRANSPORT, "transports", "default: []")
         + _many(_LVSTORE, "lvstores", "default: []")
         + _many(_LVOL, "lvols", "default: []")
         + _many(_SUBSYSTEM, "subsystems", "default: []"),
         "  ",
-    )
+    ),
+}.items():
+    setattr(ModuleDocFragment, _fragment, _text)

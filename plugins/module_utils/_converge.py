@@ -139,4 +139,3 @@ def _cause(planned: ObjectPlan) -> str:
         if action.error is not None:
             return str(action.error)
     return "not sent, because the target stopped answering"
-

@@ -12,7 +12,7 @@ from ._resources._transport import TUNABLE
 
 
 def describe(graph: Graph) -> dict:
-    """Return what the target has: ``desired`` in the shape that the modules take, the rest with what only a reader needs.
+    """Return what the target has: ``desired`` as the modules take it, the rest with what only a reader needs.
 
     ``desired`` given back to the modules changes nothing.
     """
@@ -49,7 +49,8 @@ def describe(graph: Graph) -> dict:
 
 def unmanaged(graph: Graph, desired: list) -> dict:
     """Return what the target has and no object of ``desired`` (a list of Wanted) is about: lvols and subsystems."""
-    subsystems, lvols = set(), set()
+    subsystems: set[str] = set()
+    lvols: set[str] = set()
     for resource, options in desired:
         if resource is SubsystemResource:
             subsystems.add(options["nqn"])
@@ -79,6 +80,7 @@ def _subsystem(subsystem: Subsystem, graph: Graph) -> dict:
         "listeners": [address._asdict() for address in sorted(subsystem.listeners)],
         "hosts": sorted(subsystem.hosts),
         "namespaces": [
-            {"bdev": graph.key(namespace.bdev)[1], "nsid": namespace.nsid} for namespace in subsystem.namespaces.values()
+            {"bdev": graph.key(namespace.bdev)[1], "nsid": namespace.nsid}
+            for namespace in subsystem.namespaces.values()
         ],
     }

@@ -128,7 +128,7 @@ class Graph:
 
     def copy(self) -> Graph:
         """Return a graph that can be changed without changing this one (its objects are immutable)."""
-        copies = {key: dict(value) for key, value in vars(self).items() if isinstance(value, dict)}
+        copies: dict[str, Any] = {key: dict(value) for key, value in vars(self).items() if isinstance(value, dict)}
         return replace(self, **copies)
 
     def lvstore(self, name_or_uuid: str) -> Optional[Lvstore]:
@@ -205,14 +205,22 @@ def build_graph(release: Release, answers: dict) -> Graph:
         graph.add_bdev(_bdev(item))
     for item in answers.get("lvstores", ()):
         graph.lvstores[item["name"]] = Lvstore(
-            item["name"], item["uuid"], item["base_bdev"], item["cluster_size"],
-            item["total_data_clusters"], item["free_clusters"],
+            item["name"],
+            item["uuid"],
+            item["base_bdev"],
+            item["cluster_size"],
+            item["total_data_clusters"],
+            item["free_clusters"],
         )
     for item in answers.get("lvols", ()):
         bdev = graph.bdevs.get(item["uuid"])
         lvol = Lvol(
-            item["lvs"]["name"], item["name"], item["uuid"], bdev.size if bdev else None,
-            item["is_thin_provisioned"], item["is_snapshot"],
+            item["lvs"]["name"],
+            item["name"],
+            item["uuid"],
+            bdev.size if bdev else None,
+            item["is_thin_provisioned"],
+            item["is_snapshot"],
         )
         graph.lvols[lvol.lvstore, lvol.name] = lvol
     for item in answers.get("transports", ()):
@@ -231,8 +239,13 @@ def build_graph(release: Release, answers: dict) -> Graph:
 
 def _bdev(item: dict) -> Bdev:
     return Bdev(
-        item["name"], tuple(item["aliases"]), item.get("uuid"), item["product_name"], item["block_size"],
-        item["block_size"] * item["num_blocks"], item["claimed"],
+        item["name"],
+        tuple(item["aliases"]),
+        item.get("uuid"),
+        item["product_name"],
+        item["block_size"],
+        item["block_size"] * item["num_blocks"],
+        item["claimed"],
     )
 
 
@@ -243,9 +256,7 @@ def _subsystem(item: dict) -> Subsystem:
         attributes={key: item.get(key) for key in SUBSYSTEM_ATTRIBUTES},
         listeners=frozenset(observed_address(address) for address in item["listen_addresses"]),
         hosts=frozenset(host["nqn"] for host in item["hosts"]),
-        namespaces={
-            ns["nsid"]: Namespace(ns["nsid"], ns["bdev_name"], ns.get("uuid")) for ns in item["namespaces"]
-        },
+        namespaces={ns["nsid"]: Namespace(ns["nsid"], ns["bdev_name"], ns.get("uuid")) for ns in item["namespaces"]},
     )
 
 
@@ -253,4 +264,3 @@ def _vhost_bdevs(backend: dict) -> list[Any]:
     block = [backend["block"]["bdev"]] if "block" in backend else []
     targets = [lun["bdev_name"] for target in backend.get("scsi", ()) for lun in target.get("luns", ())]
     return [bdev for bdev in block + targets if bdev]
-

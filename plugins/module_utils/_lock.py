@@ -10,8 +10,8 @@ import fcntl
 import os
 import stat
 import time
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Iterator
 
 from ._errors import Unreachable
 
@@ -54,7 +54,7 @@ def node_lock(socket_path: str, wait: float) -> Iterator[None]:
 
 
 def _open(path: str) -> int:
-    """Open the file if it is there, else create it: in a sticky directory a file of someone else cannot be "created"."""
+    """Open the file if it is there, else create it: O_CREAT fails on someone else's file in a sticky directory."""
     try:
         return os.open(path, os.O_RDWR | os.O_CLOEXEC)
     except FileNotFoundError:

@@ -39,7 +39,8 @@ def run_resource(resource: Any) -> NoReturn:
     """Be the module of one kind of object: one object by plain options, or many by a list under the plural name."""
     required = [name for name, spec in resource.options.items() if spec.get("required")]
     plain = {
-        name: {key: value for key, value in spec.items() if key != "required"} for name, spec in resource.options.items()
+        name: {key: value for key, value in spec.items() if key != "required"}
+        for name, spec in resource.options.items()
     }
     module = AnsibleModule(
         argument_spec={

@@ -54,9 +54,9 @@ def nqn(value: str, what: str = "NQN") -> str:
     text = value or ""
     if text == DISCOVERY_NQN:
         raise Refusal(f"{what} {value!r} is the discovery subsystem, which this collection does not manage")
-    valid = 11 < len(text) <= 223 and _NQN.match(text)
+    valid = 11 < len(text) <= 223 and bool(_NQN.match(text))
     if valid and text.startswith(_NQN_UUID_PREFIX):
-        valid = is_uuid(text[len(_NQN_UUID_PREFIX):])
+        valid = is_uuid(text[len(_NQN_UUID_PREFIX) :])
     if not valid:
         raise Refusal(f"{what} {value!r} is not an NQN; write it like nqn.2024-01.io.excloud:storage.node.disk.lvol")
     return text
@@ -84,11 +84,13 @@ class Address(NamedTuple):
 
 
 def address(value: dict) -> Address:
-    """Return the canonical form of ``{trtype, traddr, trsvcid, adrfam?}``; a literal IP address and a port are wanted."""
+    """Return the canonical form of ``{trtype, traddr, trsvcid, adrfam?}``; it takes an IP address and a port."""
     try:
         ip = ipaddress.ip_address(value.get("traddr") or "")
     except ValueError:
-        raise Refusal(f"listener address {value.get('traddr')!r} is not an IP address (SPDK resolves no names)") from None
+        raise Refusal(
+            f"listener address {value.get('traddr')!r} is not an IP address (SPDK resolves no names)"
+        ) from None
     family = f"IPv{ip.version}"
     wanted = value.get("adrfam")
     if wanted and wanted.lower() != family.lower():

@@ -18,9 +18,10 @@ import socket
 import stat
 import time
 from collections import deque
-from typing import Any, Iterable, NamedTuple, Optional
+from collections.abc import Iterable
+from typing import Any, NamedTuple, Optional
 
-from ._errors import Refusal, RpcError, Unreachable, UnknownOutcome
+from ._errors import Refusal, RpcError, UnknownOutcome, Unreachable
 from ._releases import OLDEST, Release, identify
 
 WINDOW = 64
@@ -227,7 +228,7 @@ class Client:
             return self._lose(f"no answer within {self._timeout:g} s", deadline)
         try:
             if ready[0][1] & selectors.EVENT_WRITE:
-                self._unsent = self._unsent[self._socket.send(self._unsent):]
+                self._unsent = self._unsent[self._socket.send(self._unsent) :]
             if not ready[0][1] & selectors.EVENT_READ:
                 return []
             data = self._socket.recv(_CHUNK)

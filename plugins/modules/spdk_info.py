@@ -46,7 +46,7 @@ release:
   type: str
   sample: v26.05
 desired:
-  description: Transports, lvstores, lvols and subsystems in the shape in which M(excloud.diskengine.spdk_node) takes them.
+  description: Transports, lvstores, lvols and subsystems as M(excloud.diskengine.spdk_node) takes them.
   returned: success
   type: dict
   contains:

@@ -11,8 +11,9 @@ short_description: Bring everything on one SPDK target to the desired state in o
 version_added: 0.1.0
 description:
   - Takes the whole desired state of one target, works out one plan and carries it out over one connection.
-  - Because the plan knows what each object relies on, check mode shows exactly the calls that a run would send, and one object that fails stops only those that need it.
-  - The roles of this collection use it. For single objects there are modules of their own, which plan in the same way.
+  - Because the plan knows what each object relies on, check mode shows exactly the calls that a run would send.
+  - One object that fails stops only those that need it.
+  - The roles of this collection use it. For single objects there are modules of their own, with the same planner.
 author:
   - The excloud.diskengine developers (@excloud)
 extends_documentation_fragment:

@@ -12,7 +12,7 @@ version_added: 0.1.0
 description:
   - Creates and deletes subsystems, and repairs their parts one by one.
   - What a subsystem has and nobody wants is reported and left alone, unless O(purge) names that part.
-  - A bdev that another subsystem exports, that a vhost controller serves or that something else claims is never exported.
+  - A bdev that another subsystem, a vhost controller or something else uses is never exported.
 author:
   - The excloud.diskengine developers (@excloud)
 extends_documentation_fragment:

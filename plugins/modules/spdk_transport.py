@@ -11,7 +11,7 @@ short_description: Manage the NVMe-oF transports of an SPDK target
 version_added: 0.1.0
 description:
   - Creates the transport that subsystems listen on.
-  - SPDK can neither change nor delete a transport. A wish that differs from what is there is refused with the difference.
+  - SPDK can neither change nor delete a transport. A wish that differs from what is there is refused.
 author:
   - The excloud.diskengine developers (@excloud)
 extends_documentation_fragment:

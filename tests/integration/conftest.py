@@ -4,11 +4,16 @@
 from __future__ import annotations
 
 import itertools
+import os
+from contextlib import ExitStack
 
 import psycopg
 import pytest
+from support.ansible import run_playbook
+from support.estate import make_estate, serial
 from support.postgres import postgres_server
 from support.schema import migrate
+from support.targets import free_port, running_target
 
 _numbers = itertools.count(1)
 
@@ -49,3 +54,105 @@ def conn(dsn):
     """A connection, as the owner, to the database of dsn."""
     with psycopg.connect(dsn, autocommit=True) as connection:
         yield connection
+
+
+class Site:
+    """Storage nodes, each a target behind a recorder, and a database that says what they should have."""
+
+    def __init__(self, dsn, conn, targets, ports, estate):
+        self.dsn, self.conn, self.targets, self.ports, self.estate = dsn, conn, targets, ports, estate
+
+    @property
+    def target(self):
+        """The only target."""
+        (only,) = self.targets.values()
+        return only
+
+    def converge(self, times=1, host_vars=None, **options):
+        """Run the playbook, several times in one ansible-playbook if asked to."""
+        hosts = {
+            name: {"storage_node_socket": target.socket, "storage_node_dsn": self.dsn, **(host_vars or {})}
+            for name, target in self.targets.items()
+        }
+        plays = [{"name": "Again", "import_playbook": "excloud.diskengine.converge"}] * times
+        return run_playbook(plays, {"all": {"children": {"storage": {"hosts": hosts}}}}, **options)
+
+    def rows(self):
+        """The lvols as the view shows them."""
+        with self.conn.cursor(row_factory=psycopg.rows.dict_row) as cursor:
+            return cursor.execute("SELECT * FROM diskengine.v_lvol ORDER BY id").fetchall()
+
+    def table(self):
+        """Everything that is in the tables of disks and lvols."""
+        return [self.conn.execute(f"SELECT * FROM diskengine.{name} ORDER BY id").fetchall() for name in ("disk", "lvol")]
+
+    def mutations(self):
+        """The calls that change something, of all recorders."""
+        return [request for target in self.targets.values() for request in target.recorder.mutations]
+
+    def clear(self):
+        """Forget what was recorded."""
+        for target in self.targets.values():
+            target.recorder.clear()
+
+    def check_served(self, but=()):
+        """Every row but those with these ids is UP and exported as it says, and nothing else is there."""
+        for name, target in self.targets.items():
+            rows = [row for row in self.rows() if row["node"] == name and row["id"] not in but]
+            lvols = {lvol["alias"]: lvol["uuid"] for lvol in target.call("bdev_lvol_get_lvols")}
+            assert lvols == {f"{row['lvstore_name']}/{row['id']}": row["uuid"] for row in rows}
+            assert {row["state"] for row in rows} <= {"UP"}
+            assert target.exports() == {
+                row["nqn"]: (
+                    sorted(f"{address['traddr']}:{address['trsvcid']}" for address in row["listeners"]),
+                    sorted(row["hosts"]),
+                    [f"{row['lvstore_name']}/{row['id']}"],
+                )
+                for row in rows
+            }
+            assert not any(item["allow_any_host"] for item in target.call("nvmf_get_subsystems") if item["hosts"])
+
+
+@pytest.fixture
+def make_target(worker_core):
+    """Start a target that ends with the test: make_target(options=())."""
+    with ExitStack() as stack:
+        yield lambda options=(): stack.enter_context(running_target(next(worker_core), options))
+
+
+@pytest.fixture(scope="session")
+def worker_core(worker_id):
+    """The cores in turn, beginning with this worker's own."""
+    first = int(worker_id.removeprefix("gw")) if worker_id.startswith("gw") else 0
+    return itertools.cycle((first + number) % os.cpu_count() for number in range(os.cpu_count()))
+
+
+@pytest.fixture
+def make_site(make_target, dsn, conn):
+    """Make a Site: make_site(nodes=1, disks_per_node=1, disk_bytes=..., and what make_estate() takes)."""
+
+    def make(nodes=1, disks_per_node=1, disk_bytes=512 << 20, lvol_bytes=12 << 20, **estate):
+        targets, lvstores, ports = {}, {}, {}
+        for node in range(1, nodes + 1):
+            name = f"storage-{node}"
+            targets[name], ports[name] = make_target(), free_port()
+            for index in range(disks_per_node):
+                store = targets[name].add_lvstore(f"lvs-{index}", disk_bytes)
+                lvstores[serial(name, index)] = {
+                    "name": store["name"],
+                    "uuid": store["uuid"],
+                    "total_bytes": store["total_data_clusters"] * store["cluster_size"],
+                    "free_bytes": store["free_clusters"] * store["cluster_size"],
+                }
+        made = make_estate(conn, nodes, disks_per_node, lvol_bytes=lvol_bytes, ports=ports, lvstores=lvstores, **estate)
+        return Site(dsn, conn, targets, ports, made)
+
+    return make
+
+
+@pytest.fixture
+def target(make_target):
+    """A target with the lvstore lvs-0 on 63 clusters of 4 MiB."""
+    made = make_target()
+    made.add_lvstore("lvs-0", 256 << 20)
+    return made

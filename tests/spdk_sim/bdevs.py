@@ -76,8 +76,12 @@ class Bdev:
         return False
 
     def memory_domains(self) -> list[str]:
-        """The DMA device types, none by default."""
+        """The DMA device types that are shown, none by default."""
         return []
+
+    def inherited_domains(self) -> list[str]:
+        """The DMA device types a RAID on top shows."""
+        return self.memory_domains()
 
     def supported_io(self) -> dict[str, bool]:
         """The supported_io_types object."""
@@ -251,6 +255,9 @@ class MallocBdev(Bdev):
         super().__init__(name, uuid, params.block_size + extra, params.num_blocks, medium)
         self.params = dict(params.values)
         self.numa_id = params.or_default("numa_id", -1)
+
+    def inherited_domains(self) -> list[str]:
+        return ["DMA", "ACCEL"]
 
     def separate_metadata(self) -> bool:
         return bool(self.params.get("md_size")) and not self.params.get("md_interleave")

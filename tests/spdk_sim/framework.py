@@ -307,7 +307,7 @@ def _bdev_config(target: Any, batches: bool) -> Any:
     out = [_entry("bdev_set_options", target.options.bdev | {"bdev_auto_examine": registry.auto_examine})]
     out += [_entry("bdev_examine", {"name": name}) for name in registry.examine_names]
     out.append(_entry("bdev_raid_set_options", target.raid_options))
-    out += [[], mallocs] if batches else mallocs
+    out += [mallocs, []] if batches else mallocs
     out.append(_entry("bdev_nvme_set_options", _nvme_options(target)))
     out += [controllers] if batches else controllers
     out.append(_entry("bdev_nvme_set_hotplug", target.options.hotplug))

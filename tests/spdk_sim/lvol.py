@@ -19,6 +19,8 @@ from .registry import method
 MAX_NAME = 63
 PAGE = 4096
 MASK_HEADER = 5
+EXTENTS_PER_PAGE = 512
+"""Clusters whose addresses fit into one metadata page (seen on the real program)."""
 MAX_IN_FLIGHT = 512
 """Operations one store has room for; what is beyond them goes wrong as recorded in scenario 19."""
 DELETES_FINE = 404
@@ -46,6 +48,11 @@ class Lvol:
         self.degraded = False
 
     FIELDS = ("uuid", "name", "size", "thin", "allocated", "read_only", "snapshot", "parent", "external")
+
+    @property
+    def pages(self) -> int:
+        """Metadata pages: one, and one for each 512 clusters that are allocated."""
+        return 1 + -(-self.allocated // EXTENTS_PER_PAGE)
 
     def record(self) -> dict[str, Any]:
         """What is on disk."""
@@ -77,6 +84,7 @@ class Lvstore:
         self.lvols: dict[str, Lvol] = {}
         self.by_name: dict[str, Lvol] = {}
         self.allocated = 0
+        self.pages_used = 1
         self.base: Bdev | None = None
         self.in_flight = 0
         self.deletes = 0
@@ -134,6 +142,7 @@ class Lvstore:
         self.lvols[lvol.uuid] = lvol
         self.by_name[lvol.name] = lvol
         self.allocated += lvol.allocated
+        self.pages_used += lvol.pages
 
     def remove(self, lvol: Lvol) -> None:
         """Take an lvol out of the store."""
@@ -141,17 +150,24 @@ class Lvstore:
         if self.by_name.get(lvol.name) is lvol:
             del self.by_name[lvol.name]
         self.allocated -= lvol.allocated
+        self.pages_used -= lvol.pages
 
     def allocate(self, lvol: Lvol, clusters: int) -> None:
-        """Let an lvol own its first ``clusters`` clusters; -32602 "No space left on device" when there are none."""
-        if clusters - lvol.allocated > self.free_clusters:
-            raise failure(errno.ENOSPC, INVALID_PARAMS)
-        self.allocated += clusters - lvol.allocated
+        """Let an lvol own its first ``clusters`` clusters; -32602 "No space left on device" without room.
+
+        What runs out may be the metadata pages rather than the clusters.
+        """
+        before, own = lvol.pages, lvol.allocated
         lvol.allocated = clusters
+        if clusters - own > self.free_clusters or lvol.pages - before > self.metadata_pages - self.pages_used:
+            lvol.allocated = own
+            raise failure(errno.ENOSPC, INVALID_PARAMS)
+        self.allocated += clusters - own
+        self.pages_used += lvol.pages - before
 
     def need_metadata_page(self) -> None:
         """Each lvol needs a page, the store itself one (contract section 5, "how many lvols fit")."""
-        if len(self.lvols) + 1 >= self.metadata_pages:
+        if self.pages_used >= self.metadata_pages:
             raise failure(errno.ENOMEM, INVALID_PARAMS)
 
     def clusters_for(self, size_in_mib: int) -> int:
@@ -544,10 +560,15 @@ def create(target: Any, params: Params) -> Any:
             store.names_pending.discard(name)
         still_there(target, store)
         store.need_metadata_page()
+        store.add(lvol)
         if not lvol.thin:
-            store.allocate(lvol, lvol.size)
-            store.allocated -= lvol.allocated
-        _add(target, store, lvol)
+            try:
+                store.allocate(lvol, lvol.size)
+            except RpcFailure:
+                store.remove(lvol)
+                raise
+        open_lvol(target, store, lvol)
+        store.changed(lvol)
     return lvol.uuid
 
 
@@ -655,8 +676,9 @@ def snapshot(target: Any, params: Params) -> Any:
             siblings = store.lvols[origin.parent].clones
             siblings[siblings.index(origin.uuid)] = frozen.uuid
         frozen.clones = [origin.uuid]
-        frozen.allocated, origin.allocated = origin.allocated, 0
-        store.allocated -= frozen.allocated
+        moved = origin.allocated
+        store.allocate(origin, 0)
+        frozen.allocated = moved
         origin.parent, origin.thin = frozen.uuid, True
         _add(target, store, frozen)
         store.changed(origin)
@@ -904,7 +926,9 @@ def _remove(target: Any, store: Lvstore, lvol: Lvol) -> None:
         if lvol.parent:
             siblings = store.lvols[lvol.parent].clones
             siblings[siblings.index(lvol.uuid)] = heir.uuid
-        heir.allocated, lvol.allocated = max(heir.allocated, lvol.allocated), min(heir.allocated, lvol.allocated)
+        inherited = max(heir.allocated, lvol.allocated)
+        store.allocate(lvol, 0)
+        store.allocate(heir, inherited)
         store.changed(heir)
     elif lvol.parent:
         store.lvols[lvol.parent].clones.remove(lvol.uuid)

@@ -163,7 +163,9 @@ class RaidBdev(Bdev):
         return bdevs.io_types(*known)
 
     def memory_domains(self) -> list[str]:
-        return [domain for slot in self.raid.present for domain in slot.bdev.memory_domains()]
+        if self.raid.level == "raid5f":
+            return []
+        return [domain for slot in self.raid.present for domain in slot.bdev.inherited_domains()]
 
     def driver_specific(self, target: Any) -> dict[str, Any]:
         described = self.raid.describe(target)
@@ -177,7 +179,8 @@ class RaidBdev(Bdev):
         params: dict[str, Any] = {"name": raid.name, "uuid": raid.uuid}
         if raid.strip_size_kb:
             params["strip_size_kb"] = raid.strip_size_kb
-        params |= {"raid_level": raid.level, "base_bdevs": [slot.name for slot in raid.slots]}
+        names = [slot.name or f"removed_base_bdev_{number}" for number, slot in enumerate(raid.slots)]
+        params |= {"raid_level": raid.level, "base_bdevs": names}
         return {"method": "bdev_raid_create", "params": params}
 
 
@@ -259,7 +262,9 @@ def _go_online(target: Any, raid: Raid) -> None:
 
 
 def _check_online(target: Any, raid: Raid) -> None:
-    if raid.state == "configuring" and raid.present and len(raid.present) == raid.operational:
+    if raid.state != "configuring" or target.bdevs.taken(raid.name):
+        return
+    if raid.present and len(raid.present) == raid.operational:
         _go_online(target, raid)
 
 
@@ -391,13 +396,13 @@ def create(target: Any, params: Params) -> Any:
     level, names = LEVELS[params.raid_level], params.base_bdevs
     if "" in names:
         raise _refuse(errno.EINVAL, "The base bdev name cannot be empty")
-    if target.bdevs.taken(params.name) or params.name in target.raids:
+    members = [target.bdevs.find(name) for name in names]
+    if params.name in target.raids or (None not in members and target.bdevs.taken(params.name)):
         raise _refuse(errno.EEXIST, failed)
     strip = params.strip_size_kb or 0
     strip_fits = strip == 0 if level == "raid1" else strip > 0 and strip & (strip - 1) == 0
     if not 1 <= len(params.name) <= MAX_NAME or len(names) < MINIMUM[level] or not strip_fits:
         raise _refuse(errno.EINVAL, failed)
-    members = [target.bdevs.find(name) for name in names]
     present = [member for member in members if member is not None]
     if any(member.claim is not None for member in present) or len({id(each) for each in present}) < len(present):
         raise _refuse(errno.EPERM, failed)

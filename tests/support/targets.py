@@ -12,6 +12,7 @@ import os
 import re
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import tempfile
@@ -34,6 +35,13 @@ def is_real():
 def is_mutation(request):
     """Whether a recorded request changes something, by the name of its method."""
     return not _READS.search(request["method"])
+
+
+def free_port():
+    """A TCP port that nothing listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
 
 
 class RpcFailure(Exception):
@@ -160,15 +168,18 @@ class Target:
 
 
 class Recorder:
-    """Passes bytes between clients and a target and records each request: {method, params}, in order of arrival.
+    """Passes bytes between clients and a target and records each request, in order of arrival.
 
-    ``before_answer(n)`` is called when the answer to the n-th request has come, before the client gets it.
+    A request is {method, params, connection, pid}: connections count from 1, pid is the client's. What is not a whole
+    request is held back until it is. ``before_answer(n)`` is called when the answer to the n-th request has come,
+    before the client gets it; where it raises ConnectionError the answer is lost and both ends are closed.
     """
 
     def __init__(self, path, target):
         self.requests = []
         self.before_answer = lambda number: None
         self._target = target
+        self._connections = 0
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.bind(path)
         self._listener.listen(64)
@@ -199,31 +210,38 @@ class Recorder:
             except OSError:
                 client.close()
                 continue
+            self._connections += 1
+            pid = struct.unpack("3i", client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[0]
+            about = {"connection": self._connections, "pid": pid}
             numbers = {}
-            for source, sink, note in (
-                (client, upstream, lambda value, n=numbers: self._note_request(value, n)),
-                (upstream, client, lambda value, n=numbers: self._note_answer(value, n)),
+            for source, sink, note, hold in (
+                (client, upstream, lambda value, n=numbers, a=about: self._note_request(value, n, a), True),
+                (upstream, client, lambda value, n=numbers: self._note_answer(value, n), False),
             ):
-                threading.Thread(target=self._pump, args=(source, sink, note), daemon=True).start()
+                threading.Thread(target=self._pump, args=(source, sink, note, hold), daemon=True).start()
 
-    def _note_request(self, value, numbers):
+    def _note_request(self, value, numbers, about):
         for request in value if isinstance(value, list) else [value]:
-            self.requests.append({"method": request["method"], "params": request.get("params")})
+            self.requests.append({"method": request["method"], "params": request.get("params"), **about})
             numbers[request["id"]] = len(self.requests)
 
     def _note_answer(self, value, numbers):
         for answer in value if isinstance(value, list) else [value]:
             self.before_answer(numbers.get(answer.get("id"), 0))
 
-    def _pump(self, source, sink, note):
-        text = ""
+    def _pump(self, source, sink, note, hold):
+        text, held = "", b""
         try:
             while True:
                 data = source.recv(1 << 20)
                 if not data:
                     break
                 text = self._notice(text + data.decode(), note)
-                sink.sendall(data)
+                if hold and text:
+                    held += data
+                    continue
+                sink.sendall(held + data)
+                held = b""
         except OSError:
             pass
         for end in (source, sink):
@@ -234,19 +252,20 @@ class Recorder:
 
     @staticmethod
     def _notice(text, note):
+        """Note the values that are complete and return the rest."""
         if not text.rstrip().endswith(("}", "]")):
             return text
         decoder, position = json.JSONDecoder(), 0
         text = text.strip()
-        try:
-            while position < len(text):
+        while position < len(text):
+            try:
                 value, position = decoder.raw_decode(text, position)
-                note(value)
-                while position < len(text) and text[position].isspace():
-                    position += 1
-        except json.JSONDecodeError:
-            return text[position:]
-        return ""
+            except json.JSONDecodeError:
+                break
+            note(value)
+            while position < len(text) and text[position].isspace():
+                position += 1
+        return text[position:]
 
 
 @contextmanager

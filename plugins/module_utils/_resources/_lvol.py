@@ -75,7 +75,8 @@ def _rounding(wanted: int, real: int, store: Lvstore) -> list:
     if wanted == real:
         return []
     return [
-        f"{format_size(wanted)} was rounded up to {format_size(real)}, whole clusters of {format_size(store.cluster_size)}"
+        f"{format_size(wanted)} was rounded up to {format_size(real)}, "
+        f"whole clusters of {format_size(store.cluster_size)}"
     ]
 
 
@@ -106,19 +107,25 @@ def _create(name: str, store: Lvstore, size: int | None, options: dict) -> Chang
         params["clear_method"] = options["clear_method"]
     planned = Lvol(store.name, name, None, real, thin, False)
     action = Action(
-        "bdev_lvol_create", params, f"create a {'thin' if thin else 'thick'} lvol of {format_size(real)}",
-        holds=(("bdev", planned.alias),), uses=(("lvstore", store.name),), learns="uuid",
+        "bdev_lvol_create",
+        params,
+        f"create a {'thin' if thin else 'thick'} lvol of {format_size(real)}",
+        holds=(("bdev", planned.alias),),
+        uses=(("lvstore", store.name),),
+        learns="uuid",
     )
 
     def predict(world: Graph) -> None:
         world.lvols[store.name, name] = planned
-        world.add_bdev(
-            Bdev(planned.alias, (planned.alias,), None, LVOL_PRODUCT, _BLOCK_SIZE, real, False)
-        )
+        world.add_bdev(Bdev(planned.alias, (planned.alias,), None, LVOL_PRODUCT, _BLOCK_SIZE, real, False))
         _take(world, store.name, clusters)
 
     return Change(
-        None, _fields(planned), [action], facts={"uuid": None, "alias": planned.alias}, predict=predict,
+        None,
+        _fields(planned),
+        [action],
+        facts={"uuid": None, "alias": planned.alias},
+        predict=predict,
         notes=_rounding(size, real, store),
     )
 
@@ -128,7 +135,9 @@ def _compare(found: Lvol, store: Lvstore, size: int | None, options: dict, graph
     if found.is_snapshot:
         raise Refusal("a snapshot has that name")
     if found.size is None:
-        raise Refusal("it is listed without a bdev: half deleted, or degraded because its parent is missing; look at it first")
+        raise Refusal(
+            "it is listed without a bdev: half deleted, or degraded because its parent is missing; look at it first"
+        )
     if options["thin"] is not None and options["thin"] != found.thin:
         raise Refusal(
             f"it is {'thin' if found.thin else 'thick'}, wanted {'thin' if options['thin'] else 'thick'}; SPDK cannot "
@@ -148,9 +157,11 @@ def _compare(found: Lvol, store: Lvstore, size: int | None, options: dict, graph
     else:
         _require_shrinkable(found, real, options, graph)
     action = Action(
-        "bdev_lvol_resize", {"name": found.alias, "size_in_mib": size_in_mib},
+        "bdev_lvol_resize",
+        {"name": found.alias, "size_in_mib": size_in_mib},
         f"{'grow' if grow else 'shrink'} from {format_size(found.size)} to {format_size(real)}",
-        holds=(("bdev", found.alias),), uses=(("lvstore", store.name),),
+        holds=(("bdev", found.alias),),
+        uses=(("lvstore", store.name),),
         risk="safe" if grow else DESTRUCTIVE,
     )
     planned = found._replace(size=real)
@@ -190,13 +201,17 @@ def _delete(found: Lvol, store: Lvstore, graph: Graph) -> Change:
     if user:
         raise Refusal(f"{user}; take that away first")
     action = Action(
-        "bdev_lvol_delete", {"name": found.alias}, f"delete the lvol of {format_size(found.size or 0)}",
-        holds=(("bdev", found.alias),), uses=(("lvstore", store.name),), risk=DESTRUCTIVE,
+        "bdev_lvol_delete",
+        {"name": found.alias},
+        f"delete the lvol of {format_size(found.size or 0)}",
+        holds=(("bdev", found.alias),),
+        uses=(("lvstore", store.name),),
+        risk=DESTRUCTIVE,
     )
 
     def predict(world: Graph) -> None:
         del world.lvols[store.name, found.name]
-        if found.uuid in world.bdevs:
+        if found.uuid and found.uuid in world.bdevs:
             world.remove_bdev(found.uuid)
         if not found.thin:
             _take(world, store.name, -((found.size or 0) // store.cluster_size))

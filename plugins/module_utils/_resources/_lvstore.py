@@ -81,11 +81,13 @@ def _unchanged(store: Lvstore) -> Change:
 def _compare(store: Lvstore, options: dict, cluster_size: int | None, graph: Graph) -> Change:
     wanted = graph.bdev(options["bdev"])
     if store.base_bdev != (wanted.name if wanted else options["bdev"]):
-        raise Refusal(f"an lvstore of that name is on bdev {store.base_bdev}, not on {options['bdev']}; it is left alone")
+        raise Refusal(
+            f"an lvstore of that name is on bdev {store.base_bdev}, not on {options['bdev']}; it is left alone"
+        )
     if cluster_size and cluster_size != store.cluster_size:
         raise Refusal(
-            f"its clusters are {format_size(store.cluster_size)}, wanted {format_size(cluster_size)}; the size is chosen "
-            f"at creation and never again"
+            f"its clusters are {format_size(store.cluster_size)}, wanted {format_size(cluster_size)}; the size is "
+            f"chosen at creation and never again"
         )
     return _unchanged(store)
 
@@ -98,7 +100,9 @@ def _create(options: dict, cluster_size: int | None, graph: Graph) -> Change:
     _require_blank(bdev, graph)
     clusters_of = cluster_size or _DEFAULT_CLUSTER_SIZE
     if bdev.size is not None and clusters_of > bdev.size:
-        raise Refusal(f"a cluster of {format_size(clusters_of)} is larger than bdev {bdev.name} ({format_size(bdev.size)})")
+        raise Refusal(
+            f"a cluster of {format_size(clusters_of)} is larger than bdev {bdev.name} ({format_size(bdev.size)})"
+        )
     params = {"bdev_name": bdev.name, "lvs_name": name}
     if cluster_size:
         params["cluster_sz"] = cluster_size
@@ -109,8 +113,11 @@ def _create(options: dict, cluster_size: int | None, graph: Graph) -> Change:
         if ratio > _DEFAULT_RATIO:
             params["num_md_pages_per_cluster_ratio"] = ratio
     action = Action(
-        "bdev_lvol_create_lvstore", params, f"create the lvstore on bdev {bdev.name}",
-        holds=(("lvstore", name), bdev.key), learns="uuid",
+        "bdev_lvol_create_lvstore",
+        params,
+        f"create the lvstore on bdev {bdev.name}",
+        holds=(("lvstore", name), bdev.key),
+        learns="uuid",
     )
     planned = Lvstore(name, None, bdev.name, clusters_of, None, None)
 
@@ -130,7 +137,9 @@ def _require_blank(bdev: Bdev, graph: Graph) -> None:
     if bdev.name in graph.vhost:
         raise Refusal(f"bdev {bdev.name} is served by the vhost controller {graph.vhost[bdev.name]}")
     if bdev.claimed:
-        raise Refusal(f"bdev {bdev.name} is claimed by another user within the target (a RAID, or a store being loaded)")
+        raise Refusal(
+            f"bdev {bdev.name} is claimed by another user within the target (a RAID, or a store being loaded)"
+        )
 
 
 def metadata_ratio(lvols: int, size: int, cluster_size: int) -> int:
@@ -148,10 +157,15 @@ def _delete(store: Lvstore, graph: Graph) -> Change:
     lvols = sorted(lvol.name for lvol in graph.lvols.values() if lvol.lvstore == store.name)
     if lvols:
         named = ", ".join(lvols[:5]) + (f" and {len(lvols) - 5} more" if len(lvols) > 5 else "")
-        raise Refusal(f"it holds {len(lvols)} lvol(s): {named}; delete them first, SPDK would delete them without asking")
+        raise Refusal(
+            f"it holds {len(lvols)} lvol(s): {named}; delete them first, SPDK would delete them without asking"
+        )
     action = Action(
-        "bdev_lvol_delete_lvstore", {"uuid": store.uuid}, f"delete the empty lvstore on bdev {store.base_bdev}",
-        holds=(("lvstore", store.name), graph.key(store.base_bdev)), risk=DESTRUCTIVE,
+        "bdev_lvol_delete_lvstore",
+        {"uuid": store.uuid},
+        f"delete the empty lvstore on bdev {store.base_bdev}",
+        holds=(("lvstore", store.name), graph.key(store.base_bdev)),
+        risk=DESTRUCTIVE,
     )
 
     def predict(world: Graph) -> None:

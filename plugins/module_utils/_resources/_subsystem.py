@@ -23,7 +23,7 @@ _PARTS = ("listeners", "hosts", "namespaces")
 
 
 class SubsystemResource:
-    """A subsystem is compared part by part; parts that nobody wants are reported, and removed only where purge says so."""
+    """A subsystem is compared part by part; what nobody wants is reported, and removed only where purge says so."""
 
     kind = "subsystem"
     plural = "subsystems"
@@ -126,8 +126,8 @@ def _wanted_namespaces(options: dict, graph: Graph) -> dict:
         bdev = _exportable(item["bdev"], options["nqn"], graph)
         if item["bdev_uuid"] and bdev.uuid != _naming.uuid(item["bdev_uuid"], "bdev_uuid"):
             raise Refusal(
-                f"bdev {item['bdev']} has the UUID {bdev.uuid or 'of a new lvol'}, wanted {item['bdev_uuid']}: it is not "
-                f"the one that was exported, so its data is not what hosts expect"
+                f"bdev {item['bdev']} has the UUID {bdev.uuid or 'of a new lvol'}, wanted {item['bdev_uuid']}: it "
+                f"is not the one that was exported, so its data is not what hosts expect"
             )
         nsid = item["nsid"]
         if nsid is None:
@@ -152,7 +152,8 @@ def _exportable(reference: str, nqn: str, graph: Graph) -> Bdev:
         raise Refusal(f"bdev {reference} is already exported as namespace {exported_as[1]} of {exported_as[0]}")
     if bdev.name in graph.vhost:
         raise Refusal(
-            f"bdev {reference} is served by the vhost controller {graph.vhost[bdev.name]}; SPDK would let both write to it"
+            f"bdev {reference} is served by the vhost controller {graph.vhost[bdev.name]}; "
+            f"SPDK would let both write to it"
         )
     if bdev.claimed and not exported_as:
         raise Refusal(f"bdev {reference} is claimed by another user within the target (a RAID or an lvstore)")
@@ -167,7 +168,8 @@ def _require_same_attributes(options: dict, found: Subsystem) -> None:
     ]
     if different:
         raise Refusal(
-            f"{'; '.join(different)}; SPDK cannot change that: delete the subsystem and create it again when no host needs it"
+            f"{'; '.join(different)}; SPDK cannot change that: delete the subsystem and create it again when "
+            f"no host needs it"
         )
 
 
@@ -193,9 +195,7 @@ class _Comparison:
         allow_any_host = self._allow_any_host()
         listeners = self._listeners()
         attributes = {key: self._options[key] for key in SUBSYSTEM_ATTRIBUTES if self._options[key] is not None}
-        planned = Subsystem(
-            current.nqn, allow_any_host, current.attributes or attributes, listeners, hosts, namespaces
-        )
+        planned = Subsystem(current.nqn, allow_any_host, current.attributes or attributes, listeners, hosts, namespaces)
         return Change(
             None if self._is_new else _fields(current, self._graph),
             _fields(planned, self._graph),
@@ -214,7 +214,9 @@ class _Comparison:
         params = {name: self._options[name] for name in given if self._options[name] is not None}
         params["allow_any_host"] = self._current.allow_any_host
         self._act(
-            "nvmf_create_subsystem", params, "create the subsystem",
+            "nvmf_create_subsystem",
+            params,
+            "create the subsystem",
             uses=tuple(bdev.key for bdev in self._wanted.namespaces.values()),
         )
 
@@ -233,8 +235,8 @@ class _Comparison:
             shown = namespaces.get(nsid)
             if shown and shown.bdev != bdev.name and "namespaces" not in self._options["purge"]:
                 raise Refusal(
-                    f"namespace {nsid} shows bdev {self._graph.key(shown.bdev)[1]}, wanted {bdev.key[1]}; hosts would see other data under the "
-                    f"same name: add purge: [namespaces] to replace it"
+                    f"namespace {nsid} shows bdev {self._graph.key(shown.bdev)[1]}, wanted {bdev.key[1]}; hosts would "
+                    f"see other data under the same name: add purge: [namespaces] to replace it"
                 )
         wanted = {nsid: bdev.name for nsid, bdev in self._wanted.namespaces.items()}
         extras = [ns for nsid, ns in sorted(namespaces.items()) if wanted.get(nsid) != ns.bdev]
@@ -242,15 +244,20 @@ class _Comparison:
         if self._options["namespaces"] is not None and self._extra("namespaces", extras, described):
             for namespace in extras:
                 self._act(
-                    "nvmf_subsystem_remove_ns", {"nsid": namespace.nsid}, f"remove namespace {namespace.nsid}",
-                    uses=(self._graph.key(namespace.bdev),), risk=DISRUPTIVE,
+                    "nvmf_subsystem_remove_ns",
+                    {"nsid": namespace.nsid},
+                    f"remove namespace {namespace.nsid}",
+                    uses=(self._graph.key(namespace.bdev),),
+                    risk=DISRUPTIVE,
                 )
                 del namespaces[namespace.nsid]
         for nsid, bdev in self._wanted.namespaces.items():
             if nsid not in namespaces:
                 self._act(
-                    "nvmf_subsystem_add_ns", {"namespace": {"bdev_name": bdev.key[1], "nsid": nsid}},
-                    f"show bdev {bdev.key[1]} as namespace {nsid}", uses=(bdev.key,),
+                    "nvmf_subsystem_add_ns",
+                    {"namespace": {"bdev_name": bdev.key[1], "nsid": nsid}},
+                    f"show bdev {bdev.key[1]} as namespace {nsid}",
+                    uses=(bdev.key,),
                 )
                 namespaces[nsid] = Namespace(nsid, bdev.name, bdev.uuid)
         return namespaces
@@ -272,7 +279,8 @@ class _Comparison:
         wanted = bool(self._options["allow_any_host"])
         if wanted != self._current.allow_any_host:
             self._act(
-                "nvmf_subsystem_allow_any_host", {"allow_any_host": wanted},
+                "nvmf_subsystem_allow_any_host",
+                {"allow_any_host": wanted},
                 "let any host in" if wanted else "let in only the hosts that are named",
                 risk="safe" if wanted else DISRUPTIVE,
             )
@@ -291,15 +299,19 @@ class _Comparison:
             )
         for address in missing:
             self._act(
-                "nvmf_subsystem_add_listener", {"listen_address": address._asdict()}, f"listen on {address}",
+                "nvmf_subsystem_add_listener",
+                {"listen_address": address._asdict()},
+                f"listen on {address}",
                 uses=(("transport", address.trtype),),
             )
         listeners = current.union(missing)
         if purge:
             for address in extras:
                 self._act(
-                    "nvmf_subsystem_remove_listener", {"listen_address": address._asdict()},
-                    f"stop listening on {address}", risk=DISRUPTIVE,
+                    "nvmf_subsystem_remove_listener",
+                    {"listen_address": address._asdict()},
+                    f"stop listening on {address}",
+                    risk=DISRUPTIVE,
                 )
             listeners = listeners.difference(extras)
         return listeners
@@ -312,8 +324,7 @@ def _fields(subsystem: Subsystem, graph: Graph) -> dict:
         "listeners": [str(address) for address in sorted(subsystem.listeners)],
         "hosts": sorted(subsystem.hosts),
         "namespaces": {
-            str(nsid): graph.key(namespace.bdev)[1]
-            for nsid, namespace in sorted(subsystem.namespaces.items())
+            str(nsid): graph.key(namespace.bdev)[1] for nsid, namespace in sorted(subsystem.namespaces.items())
         },
     }
 
@@ -330,8 +341,11 @@ def _predict(world: Graph, planned: Subsystem) -> None:
 
 def _delete(found: Subsystem, graph: Graph) -> Change:
     action = Action(
-        "nvmf_delete_subsystem", {"nqn": found.nqn}, "delete the subsystem; hosts lose it",
-        holds=(("subsystem", found.nqn),), uses=tuple(graph.key(ns.bdev) for ns in found.namespaces.values()),
+        "nvmf_delete_subsystem",
+        {"nqn": found.nqn},
+        "delete the subsystem; hosts lose it",
+        holds=(("subsystem", found.nqn),),
+        uses=tuple(graph.key(ns.bdev) for ns in found.namespaces.values()),
         risk=DISRUPTIVE,
     )
 

@@ -41,7 +41,7 @@ TUNABLE = {
 
 
 class TransportResource:
-    """A transport is created once: its options can never be changed and it can never be deleted (contract section 6)."""
+    """A transport is created once: it can neither be changed nor deleted (contract section 6)."""
 
     kind = "transport"
     plural = "transports"
@@ -83,15 +83,18 @@ class TransportResource:
         wanted = {name: value for name, value in wanted.items() if name not in idle}
         after = {"trtype": trtype, **wanted}
         if found is None:
-            action = Action(
-                method, after, f"create the {trtype} transport", holds=(("transport", trtype),)
-            )
+            action = Action(method, after, f"create the {trtype} transport", holds=(("transport", trtype),))
             return Change(
-                None, after, [action], notes=notes,
+                None,
+                after,
+                [action],
+                notes=notes,
                 predict=lambda world: world.transports.__setitem__(trtype, Transport(trtype, dict(after))),
             )
         before = {"trtype": trtype, **{name: found.options.get(name, wanted[name]) for name in wanted}}
-        different = [f"{name} is {before[name]}, wanted {wanted[name]}" for name in wanted if before[name] != wanted[name]]
+        different = [
+            f"{name} is {before[name]}, wanted {wanted[name]}" for name in wanted if before[name] != wanted[name]
+        ]
         if different:
             raise Refusal(
                 f"{'; '.join(different)}; SPDK cannot change a transport that exists: restart the target, or ask for "
