@@ -19,6 +19,7 @@ from .._graph import SUBSYSTEM_ATTRIBUTES, Bdev, Graph, Namespace, Subsystem
 from .._plan import DISRUPTIVE, Action, Change, Missing
 
 _MAX_LISTENERS = 16
+_DEFAULT_MAX_NAMESPACES = 32
 _PARTS = ("listeners", "hosts", "namespaces")
 
 
@@ -119,6 +120,7 @@ def _wanted_namespaces(options: dict, graph: Graph) -> dict:
     """Return the bdev wanted behind each nsid; without an nsid a bdev keeps the one it has, or gets the lowest free."""
     items = options["namespaces"] or []
     found = graph.subsystems.get(options["nqn"])
+    limit = found.attributes["max_namespaces"] if found else options["max_namespaces"] or _DEFAULT_MAX_NAMESPACES
     taken = set(found.namespaces) if found else set()
     taken.update(item["nsid"] for item in items if item["nsid"])
     wanted: dict[int, Bdev] = {}
@@ -134,8 +136,8 @@ def _wanted_namespaces(options: dict, graph: Graph) -> dict:
             exported_as = graph.exports.get(bdev.name)
             nsid = exported_as[1] if exported_as else min(set(range(1, len(taken) + 2)) - taken)
             taken.add(nsid)
-        if nsid < 1:
-            raise Refusal(f"namespace ID {nsid} is not a positive number")
+        if not 1 <= nsid <= limit:
+            raise Refusal(f"namespace ID {nsid} of bdev {item['bdev']} is not from 1 to {limit} (max_namespaces)")
         if nsid in wanted or bdev in wanted.values():
             raise Refusal(f"namespace {nsid} or bdev {item['bdev']} is named twice")
         wanted[nsid] = bdev
@@ -204,9 +206,12 @@ class _Comparison:
             notes=self._notes,
         )
 
-    def _act(self, method: str, params: dict, summary: str, uses: tuple = (), risk: str = "safe") -> None:
+    def _act(
+        self, method: str, params: dict, summary: str, claims: tuple = (), uses: tuple = (), risk: str = "safe"
+    ) -> None:
+        holds = (self._key, *claims)
         self._actions.append(
-            Action(method, {"nqn": self._current.nqn, **params}, summary, holds=(self._key,), uses=uses, risk=risk)
+            Action(method, {"nqn": self._current.nqn, **params}, summary, holds=holds, uses=uses, risk=risk)
         )
 
     def _create(self) -> None:
@@ -231,9 +236,15 @@ class _Comparison:
 
     def _namespaces(self) -> dict:
         namespaces = dict(self._current.namespaces)
-        for nsid, bdev in self._wanted.namespaces.items():
+        for nsid, bdev in self._wanted.namespaces.items() if "namespaces" not in self._options["purge"] else ():
+            exported_as = self._graph.exports.get(bdev.name)
+            if exported_as and exported_as[1] != nsid:
+                raise Refusal(
+                    f"bdev {bdev.key[1]} is shown as namespace {exported_as[1]}, wanted {nsid}; a bdev has one namespace "
+                    f"at a time: add purge: [namespaces] to move it"
+                )
             shown = namespaces.get(nsid)
-            if shown and shown.bdev != bdev.name and "namespaces" not in self._options["purge"]:
+            if shown and shown.bdev != bdev.name:
                 raise Refusal(
                     f"namespace {nsid} shows bdev {self._graph.key(shown.bdev)[1]}, wanted {bdev.key[1]}; hosts would "
                     f"see other data under the same name: add purge: [namespaces] to replace it"
@@ -247,7 +258,7 @@ class _Comparison:
                     "nvmf_subsystem_remove_ns",
                     {"nsid": namespace.nsid},
                     f"remove namespace {namespace.nsid}",
-                    uses=(self._graph.key(namespace.bdev),),
+                    claims=(self._graph.key(namespace.bdev),),
                     risk=DISRUPTIVE,
                 )
                 del namespaces[namespace.nsid]
@@ -257,7 +268,7 @@ class _Comparison:
                     "nvmf_subsystem_add_ns",
                     {"namespace": {"bdev_name": bdev.key[1], "nsid": nsid}},
                     f"show bdev {bdev.key[1]} as namespace {nsid}",
-                    uses=(bdev.key,),
+                    claims=(bdev.key,),
                 )
                 namespaces[nsid] = Namespace(nsid, bdev.name, bdev.uuid)
         return namespaces
@@ -344,8 +355,7 @@ def _delete(found: Subsystem, graph: Graph) -> Change:
         "nvmf_delete_subsystem",
         {"nqn": found.nqn},
         "delete the subsystem; hosts lose it",
-        holds=(("subsystem", found.nqn),),
-        uses=tuple(graph.key(ns.bdev) for ns in found.namespaces.values()),
+        holds=(("subsystem", found.nqn), *(graph.key(ns.bdev) for ns in found.namespaces.values())),
         risk=DISRUPTIVE,
     )
 
