@@ -112,7 +112,7 @@ class Graph:
     ``lvstores`` by name, ``lvols`` by (lvstore name, lvol name), ``bdevs`` by own name, ``names`` from any alias or
     UUID to a bdev's own name, ``exports`` from a bdev's own name to the (NQN, nsid) that shows it, ``vhost`` from a
     bdev's own name to the vhost controller that serves it. ``max_subsystems`` counts the discovery subsystem too and
-    can be set at startup only.
+    can be set at startup only. ``freed`` counts, by lvstore name, the clusters that planned actions give back.
     """
 
     release: Release
@@ -125,6 +125,7 @@ class Graph:
     exports: dict = field(default_factory=dict)
     vhost: dict = field(default_factory=dict)
     max_subsystems: Optional[int] = None
+    freed: dict = field(default_factory=dict)
 
     def copy(self) -> Graph:
         """Return a graph that can be changed without changing this one (its objects are immutable)."""

@@ -63,7 +63,7 @@ class LvolResource:
         if options["state"] == "absent":
             return _delete(found, store, graph) if found else Change(None, None)
         if found is None:
-            return _create(name, store, size, options)
+            return _create(name, store, size, options, graph)
         return _compare(found, store, size, options, graph)
 
 
@@ -80,27 +80,47 @@ def _rounding(wanted: int, real: int, store: Lvstore) -> list:
     ]
 
 
-def _require_space(store: Lvstore, clusters: int) -> None:
-    if store.free_clusters is not None and clusters > store.free_clusters:
+def _needs_freed(store: Lvstore, clusters: int, graph: Graph) -> bool:
+    """Tell whether so many clusters are free only after what the plan does before. Raises Refusal if not even then."""
+    if store.free_clusters is None or clusters <= store.free_clusters:
+        return False
+    free = store.free_clusters + graph.freed.get(store.name, 0)
+    if clusters > free:
         raise Refusal(
             f"no space: it needs {clusters} clusters of {format_size(store.cluster_size)} and lvstore {store.name} has "
-            f"{store.free_clusters} free"
+            f"{free} free"
         )
+    return True
+
+
+def _keys(alias: str, store: Lvstore, needs_freed: bool) -> dict:
+    """Return the keys of an action on an lvol; one that needs freed clusters waits for all before it on the lvstore."""
+    if needs_freed:
+        return {"holds": (("bdev", alias), ("lvstore", store.name))}
+    return {"holds": (("bdev", alias),), "uses": (("lvstore", store.name),)}
 
 
 def _take(world: Graph, store: str, clusters: int) -> None:
+    """Take clusters from the predicted lvstore; given back ones count as free only for who waits for them."""
     current = world.lvstores[store]
-    if current.free_clusters is not None:
-        world.lvstores[store] = current._replace(free_clusters=current.free_clusters - clusters)
+    if current.free_clusters is None:
+        return
+    free = current.free_clusters
+    if clusters < 0:
+        world.freed[store] = world.freed.get(store, 0) - clusters
+        return
+    if clusters > free:
+        free += world.freed.pop(store, 0)
+    world.lvstores[store] = current._replace(free_clusters=free - clusters)
 
 
-def _create(name: str, store: Lvstore, size: int | None, options: dict) -> Change:
+def _create(name: str, store: Lvstore, size: int | None, options: dict, graph: Graph) -> Change:
     if size is None:
         raise Refusal("the lvol does not exist; give its size to create it")
     size_in_mib, real = lvol_size(size, store.cluster_size)
     thin = bool(options["thin"])
     clusters = 0 if thin else real // store.cluster_size
-    _require_space(store, clusters)
+    needs_freed = _needs_freed(store, clusters, graph)
     params = {"lvol_name": name, "size_in_mib": size_in_mib, "thin_provision": thin}
     params.update({"uuid": store.uuid} if store.uuid else {"lvs_name": store.name})
     if options["clear_method"]:
@@ -110,9 +130,8 @@ def _create(name: str, store: Lvstore, size: int | None, options: dict) -> Chang
         "bdev_lvol_create",
         params,
         f"create a {'thin' if thin else 'thick'} lvol of {format_size(real)}",
-        holds=(("bdev", planned.alias),),
-        uses=(("lvstore", store.name),),
         learns="uuid",
+        **_keys(planned.alias, store, needs_freed),
     )
 
     def predict(world: Graph) -> None:
@@ -152,17 +171,15 @@ def _compare(found: Lvol, store: Lvstore, size: int | None, options: dict, graph
         return Change(before, before, facts=facts, notes=notes)
     grow = real > found.size
     clusters = 0 if found.thin else (real - found.size) // store.cluster_size
-    if grow:
-        _require_space(store, clusters)
-    else:
+    needs_freed = grow and _needs_freed(store, clusters, graph)
+    if not grow:
         _require_shrinkable(found, real, options, graph)
     action = Action(
         "bdev_lvol_resize",
         {"name": found.alias, "size_in_mib": size_in_mib},
         f"{'grow' if grow else 'shrink'} from {format_size(found.size)} to {format_size(real)}",
-        holds=(("bdev", found.alias),),
-        uses=(("lvstore", store.name),),
         risk="safe" if grow else DESTRUCTIVE,
+        **_keys(found.alias, store, needs_freed),
     )
     planned = found._replace(size=real)
 
