@@ -123,6 +123,7 @@ def make_plan(desired: list, observed: Graph, assume_missing: bool = False) -> P
     planner = _Planner(observed, assume_missing)
     subjects = [f"{wanted.resource.kind} {wanted.resource.title(wanted.options, observed)}" for wanted in desired]
     times = Counter(subjects)
+    planner.expect_absent(desired)
     for subject, wanted in sorted(zip(subjects, desired), key=lambda pair: _phase(pair[1])):
         planner.add(subject, wanted, times[subject])
     return Plan(planner.objects, planner.graph)
@@ -139,8 +140,15 @@ class _Planner:
         self.objects: list[ObjectPlan] = []
         self._assume_missing = assume_missing
         self._refused: dict[tuple, str] = {}
+        self._absent: set[tuple] = set()
         self._holder: dict[tuple, Action] = {}
         self._users: dict[tuple, list[Action]] = {}
+
+    def expect_absent(self, desired: list) -> None:
+        """Note what is wanted to be absent: what lies in it is absent when it is."""
+        for resource, options in desired:
+            if options.get("state") == "absent":
+                self._absent.update(resource.keys(options, self.graph))
 
     def add(self, subject: str, wanted: Wanted, times: int) -> None:
         resource, options = wanted
@@ -169,6 +177,8 @@ class _Planner:
             try:
                 change = resource.plan(options, self.graph)
             except Missing as missing:
+                if options.get("state") == "absent" and missing.key in self._absent:
+                    return Change(None, None)
                 if missing.key in self._refused:
                     raise Refusal(f"skipped, because {self._refused[missing.key]}") from None
                 if not self._assume_missing:
