@@ -1,0 +1,433 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What holds for every plan: random states of the simulated target, random desired states, random timing.
+
+A state is reached by raw calls to the simulator's core, which answers and breaks like the real program. The actions
+are then sent as their ``needs`` allow, in a random order and with random overlap; a combination of the contract's
+section 12 ends in TargetCrash, which no test here catches.
+"""
+
+from __future__ import annotations
+
+import copy
+import random
+
+import pytest
+from ansible_collections.excloud.diskengine.plugins.module_utils._plan import Plan, make_plan
+from ansible_collections.excloud.diskengine.tests.unit.plugins.module_utils.helpers import (
+    MIB,
+    add_disk,
+    nqn,
+    read,
+    tcp,
+    want,
+)
+from hypothesis import event, given
+from hypothesis import strategies as st
+from spdk_sim import RpcFailure, Target
+from spdk_sim.lvol import LvolBdev
+
+DISKS = ("d0", "d1", "d2")
+STORES = ("s0", "s1")
+NAMES = ("a", "b", "c", "d")
+SUBSYSTEMS = (nqn(0), nqn(1), nqn(2))
+HOSTS = (nqn("host0"), nqn("host1"))
+LVOLS = tuple(f"{store}/{name}" for store in STORES for name in NAMES)
+BDEVS = (*DISKS, *LVOLS)
+PORTS = (4420, 4421, 4422)
+PARTS = ("listeners", "hosts", "namespaces")
+
+chances = st.integers(0, 2**64 - 1).map(random.Random)
+
+
+def listen_address(port: int) -> dict:
+    return {"trtype": "TCP", "adrfam": "IPv4", "traddr": "127.0.0.1", "trsvcid": str(port)}
+
+
+def base_calls() -> list:
+    """What states begin with, so that random calls find something to act on."""
+    return [
+        ("bdev_lvol_create_lvstore", {"bdev_name": "d0", "lvs_name": "s0", "cluster_sz": MIB}),
+        ("nvmf_create_transport", {"trtype": "TCP"}),
+        ("bdev_lvol_create", {"lvs_name": "s0", "lvol_name": "a", "size_in_mib": 8, "thin_provision": False}),
+        ("bdev_lvol_create", {"lvs_name": "s0", "lvol_name": "b", "size_in_mib": 16, "thin_provision": True}),
+        ("nvmf_create_subsystem", {"nqn": SUBSYSTEMS[0]}),
+        ("nvmf_subsystem_add_ns", {"nqn": SUBSYSTEMS[0], "namespace": {"bdev_name": "s0/a"}}),
+        ("nvmf_subsystem_add_listener", {"nqn": SUBSYSTEMS[0], "listen_address": listen_address(4420)}),
+        ("nvmf_subsystem_add_host", {"nqn": SUBSYSTEMS[0], "host": HOSTS[0]}),
+    ]
+
+
+def some_call(chance: random.Random) -> tuple[str, dict]:
+    """One raw call that may or may not work."""
+    store, name, lvol = chance.choice(STORES), chance.choice(NAMES), chance.choice(LVOLS)
+    nqn_, bdev, number = chance.choice(SUBSYSTEMS), chance.choice(BDEVS), chance.randint(1, 40)
+    namespace = {"bdev_name": bdev, **({"nsid": chance.randint(1, 3)} if chance.random() < 0.4 else {})}
+    size = {"lvs_name": store, "lvol_name": name, "size_in_mib": number}
+    calls = (
+        (3, "bdev_lvol_create_lvstore", {"bdev_name": chance.choice(DISKS), "lvs_name": store, "cluster_sz": MIB}),
+        (1, "bdev_lvol_create_lvstore", {"bdev_name": chance.choice(DISKS), "lvs_name": store}),
+        (8, "bdev_lvol_create", {**size, "thin_provision": chance.random() < 0.4}),
+        (1, "bdev_lvol_snapshot", {"lvol_name": lvol, "snapshot_name": name}),
+        (1, "bdev_lvol_clone", {"snapshot_name": lvol, "clone_name": name}),
+        (1, "nvmf_create_transport", {"trtype": "TCP"}),
+        (3, "nvmf_create_subsystem", {"nqn": nqn_, "max_namespaces": chance.choice([1, 2, 32])}),
+        (1, "nvmf_create_subsystem", {"nqn": nqn_, "allow_any_host": True}),
+        (6, "nvmf_subsystem_add_ns", {"nqn": nqn_, "namespace": namespace}),
+        (4, "nvmf_subsystem_add_listener", {"nqn": nqn_, "listen_address": listen_address(chance.choice(PORTS))}),
+        (2, "nvmf_subsystem_add_host", {"nqn": nqn_, "host": chance.choice(HOSTS)}),
+        (1, "vhost_create_blk_controller", {"ctrlr": f"v{number % 2}", "dev_name": bdev}),
+        (1, "bdev_raid_create", {"name": "raid", "raid_level": "raid1", "base_bdevs": chance.sample(BDEVS, 2)}),
+        (1, "bdev_malloc_delete", {"name": chance.choice(DISKS)}),
+    )
+    _weight, method, params = chance.choices(calls, [weight for weight, _method, _params in calls])[0]
+    return method, params
+
+
+def some_target(chance: random.Random) -> Target:
+    """A target in a state that somebody could have left behind."""
+    target = Target(release=chance.choice(["26.09", "26.09", "25.05", "24.05"]), seed=1, addresses=None)
+    for name in DISKS:
+        add_disk(target, name, 64 * MIB, chance.choice([512, 4096]))
+    base = base_calls()
+    calls = base[: chance.randint(0, len(base))] if chance.random() < 0.3 else base
+    for method, params in calls + [some_call(chance) for _number in range(chance.randint(0, 15))]:
+        try:
+            target.call(method, params)
+        except RpcFailure:
+            pass
+    if target.call("bdev_raid_get_bdevs", {"category": "configuring"}):  # it would take bdevs as they appear
+        target.call("bdev_raid_delete", {"name": "raid"})
+    return target
+
+
+def some_desired(chance: random.Random) -> list:
+    """A desired state as an estate could have it, with a few objects that nobody can have."""
+
+    def sometimes(probability: float, **options) -> dict:
+        return {name: value() for name, value in options.items() if chance.random() < probability}
+
+    def bad(probability: float = 0.03) -> bool:
+        return chance.random() < probability
+
+    def state(probability: float) -> dict:
+        return {"state": "absent"} if chance.random() < probability else {}
+
+    out = []
+    if chance.random() < 0.8:
+        options = sometimes(0.2, max_queue_depth=lambda: chance.choice([64, 128]), kas=lambda: 50)
+        options |= sometimes(0.2, io_unit_size=lambda: 16384)
+        out.append(want("transport", trtype=chance.choice(["TCP", "tcp", "FC"] if bad(0.1) else ["TCP"]), **options))
+    for store in chance.sample(STORES, chance.randint(0, 2)):
+        options = state(0.3) | sometimes(0.8, bdev=lambda: "nowhere" if bad() else chance.choice(DISKS))
+        options |= sometimes(0.3, cluster_size=lambda: "many" if bad(0.1) else chance.choice(["1MiB", "1GiB", "512KiB"]))
+        options |= sometimes(0.2, max_lvols=lambda: chance.choice([1, 100]))
+        out.append(want("lvstore", name="bad/name" if bad() else store, **options))
+    wanted_lvols = chance.sample(LVOLS, chance.randint(0, 6))
+    for lvol in wanted_lvols:
+        store, name = lvol.split("/")
+        options = state(0.4) | sometimes(0.2, thin=lambda: True) | sometimes(0.4, allow_shrink=lambda: True)
+        options |= sometimes(0.9, size=lambda: chance.choice(["0", "big"]) if bad() else f"{chance.randint(1, 50)}MiB")
+        out.append(want("lvol", lvstore="nowhere" if bad() else store, name="a/b" if bad() else name, **options))
+    for nqn_ in chance.sample(SUBSYSTEMS, chance.randint(0, 3)):
+        bdevs = chance.sample([*LVOLS, *wanted_lvols, "s0/a", "s0/b", "d2"], chance.choice([0, 1, 1, 2, 3]))
+        namespaces = [{"bdev": bdev, **sometimes(0.5, nsid=lambda: chance.randint(1, 3))} for bdev in bdevs]
+        options = state(0.3) | sometimes(0.8, namespaces=lambda given=namespaces: given)
+        options |= sometimes(0.7, listeners=lambda: [tcp(port) for port in chance.sample(PORTS, chance.randint(0, 3))])
+        options |= sometimes(0.7, hosts=lambda: ["bad"] if bad() else chance.sample(HOSTS, chance.randint(0, 2)))
+        options |= sometimes(0.4, purge=lambda: chance.sample(PARTS, chance.randint(1, 3)))
+        options |= sometimes(0.1, allow_any_host=lambda: True, max_namespaces=lambda: chance.choice([1, 2, 32]))
+        out.append(want("subsystem", nqn="nqn.bad" if bad() else nqn_, **options))
+    if out and bad(0.1):
+        out.append(chance.choice(out)._replace())
+    chance.shuffle(out)
+    return out
+
+
+class Run:
+    """Sends the actions of a plan with random timing; ``failed`` maps actions to errors, ``skipped`` lists the rest."""
+
+    def __init__(self, target: Target, plan: Plan, chance: random.Random, broken: object = None) -> None:
+        self.target = target
+        self.chance = chance
+        self.broken = broken
+        self.failed: dict = {}
+        self.skipped: list = []
+        self.done: set = set()
+        waiting = list(plan.actions)
+        out = 0
+        while waiting or out:
+            for action in list(waiting):
+                if self._is_lost(action):
+                    waiting.remove(action)
+                    self.skipped.append(action)
+            ready = [each for each in waiting if all(id(need) in self.done for need in each.needs)]
+            if ready and (not out or chance.random() < 0.7):
+                action = chance.choice(ready)
+                waiting.remove(action)
+                self._send(action)
+            elif out:
+                target.poll()
+            elif waiting:
+                raise AssertionError(f"the needs of {waiting} can never be met")
+            out = len(target.pending)
+
+    def _is_lost(self, action) -> bool:
+        return any(need in self.failed or need in self.skipped for need in action.needs)
+
+    def _send(self, action) -> None:
+        if action is self.broken:
+            self.failed[action] = RpcFailure(-32603, "injected")
+            return
+        refuse_what_gives_up_data(self.target, action)
+
+        def reply(answer) -> None:
+            if isinstance(answer, RpcFailure):
+                self.failed[action] = answer
+            else:
+                self.done.add(id(action))
+
+        self.target.submit(action.method, action.params, reply)
+
+    def disturbed(self) -> set:
+        """The subjects that are not as planned."""
+        return {action.subject for action in (*self.failed, *self.skipped)}
+
+
+def refuse_what_gives_up_data(target: Target, action) -> None:
+    """What an action must find at the moment it is sent."""
+    if action.method in ("bdev_lvol_delete", "bdev_lvol_resize"):
+        bdev = target.bdevs.find(action.params["name"])
+        grows = action.method == "bdev_lvol_resize" and action.params["size_in_mib"] * MIB >= bdev.size
+        assert grows or not bdev.holders, f"{action.method} of {action.subject}, which is in use"
+        assert not bdev.lvol.snapshot
+    elif action.method == "bdev_lvol_delete_lvstore":
+        assert not target.lvstores[action.params["uuid"]].lvols
+    elif action.method == "bdev_lvol_create_lvstore":
+        assert not target.bdevs.find(action.params["bdev_name"]).holders
+    elif action.method == "nvmf_subsystem_add_ns":
+        bdev = target.bdevs.find(action.params["namespace"]["bdev_name"])
+        assert bdev is None or not bdev.holders, f"{action.summary} of {action.subject}, but it is in use"
+
+
+def is_explained(target: Target, action, error: RpcFailure) -> bool:
+    """Failures that no getter foretells: nobody counts metadata pages, nor the clusters of a store yet to be made."""
+    if action.method != "bdev_lvol_create":
+        return False
+    if error.message == "Cannot allocate memory":
+        return any(len(store.lvols) + 1 >= store.metadata_pages for store in target.lvstores.values())
+    return error.message == "No space left on device" and "lvs_name" in action.params
+
+
+def picture(graph) -> dict:
+    """A graph by the names people use, without UUIDs and counts."""
+    return {
+        "lvstores": {s.name: (s.base_bdev, s.cluster_size) for s in graph.lvstores.values()},
+        "lvols": {v.alias: (v.size, v.thin, v.is_snapshot) for v in graph.lvols.values()},
+        "bdevs": {b.key: (b.product, b.size, b.claimed) for b in graph.bdevs.values()},
+        "transports": set(graph.transports),
+        "subsystems": {
+            s.nqn: (
+                s.allow_any_host, s.listeners, s.hosts,
+                {nsid: graph.key(ns.bdev) for nsid, ns in s.namespaces.items()},
+            )
+            for s in graph.subsystems.values()
+        },
+        "exports": {graph.key(bdev): export for bdev, export in graph.exports.items()},
+        "vhost": {graph.key(bdev): name for bdev, name in graph.vhost.items()},
+    }
+
+
+def described(plan: Plan) -> list:
+    """All that a plan says, as plain data."""
+    position = {id(action): number for number, action in enumerate(plan.actions)}
+    return [
+        (item.subject, item.refusal, item.change.before, item.change.after, item.change.notes,
+         [(a.describe(), sorted(position[id(need)] for need in a.needs)) for a in item.change.actions])
+        for item in plan.objects
+    ]
+
+
+def converged(desired: list, target: Target, skip: set) -> None:
+    """A new plan leaves every object alone but those in ``skip``."""
+    again = make_plan(desired, read(target))
+    for item in again.objects:
+        if item.subject not in skip:
+            assert item.refusal is None, f"{item.subject}: {item.refusal}"
+            assert not item.change.actions, f"{item.subject}: {[a.describe() for a in item.change.actions]}"
+            assert item.change.before == item.change.after
+
+
+@given(chances)
+def test_a_plan_does_what_it_says(chance):
+    target, desired = some_target(chance), some_desired(chance)
+    plan = make_plan(desired, read(target))
+    run = Run(target, plan, chance)
+    event("actions" if plan.actions else "no actions")
+    for action, error in run.failed.items():
+        assert is_explained(target, action, error), f"{action.describe()}: {error.message}"
+    refused = {item.subject for item in plan.objects if item.refusal is not None}
+    converged(desired, target, refused | run.disturbed())
+    if run.failed:
+        return
+    found = read(target)
+    assert picture(found) == picture(plan.predicted)
+    for store in plan.predicted.lvstores.values():
+        if store.free_clusters is not None:
+            assert found.lvstores[store.name].free_clusters >= store.free_clusters + plan.predicted.freed.get(store.name, 0)
+
+
+@given(chances)
+def test_planning_is_pure(chance):
+    target, desired = some_target(chance), some_desired(chance)
+    observed = read(target)
+    before = copy.deepcopy(observed)
+    wanted_before = copy.deepcopy([each.options for each in desired])
+    first = make_plan(desired, observed)
+    assert observed == before
+    assert [each.options for each in desired] == wanted_before
+    assert described(make_plan(desired, observed)) == described(first)
+    assert {id(item.wanted) for item in first.objects} == {id(each) for each in desired}
+
+
+@given(chances)
+def test_one_failure_stops_only_what_depends_on_it(chance):
+    target, desired = some_target(chance), some_desired(chance)
+    plan = make_plan(desired, read(target))
+    if not plan.actions:
+        return
+    broken = chance.choice(plan.actions)
+    run = Run(target, plan, chance, broken)
+    for action, error in run.failed.items():
+        assert action is broken or is_explained(target, action, error), f"{action.describe()}: {error.message}"
+    refused = {item.subject for item in plan.objects if item.refusal is not None}
+    converged(desired, target, refused | run.disturbed())
+
+
+# --- the order, stated a second time from the methods alone -----------------------------------------------------------
+
+
+def touched(action, graph) -> tuple[set, set]:
+    """What a call changes and what it only relies on (contract sections 5, 6 and 12)."""
+    method, params = action.method, action.params
+
+    def bdev(name: str) -> tuple:
+        found = graph.bdev(name)
+        return ("bdev", found.aliases[0] if found and found.product == "Logical Volume" else name)
+
+    if method == "nvmf_create_transport":
+        return {("transport", params["trtype"])}, set()
+    if method == "bdev_lvol_create_lvstore":
+        return {("store", params["lvs_name"]), bdev(params["bdev_name"])}, set()
+    if method == "bdev_lvol_delete_lvstore":
+        store = graph.lvstore(params["uuid"])
+        return {("store", store.name), bdev(store.base_bdev)}, set()
+    if method == "bdev_lvol_create":
+        store = graph.lvstore(params["uuid"]).name if "uuid" in params else params["lvs_name"]
+        return {("bdev", f"{store}/{params['lvol_name']}")}, {("store", store)}
+    if method in ("bdev_lvol_resize", "bdev_lvol_delete"):
+        return {("bdev", params["name"])}, {("store", params["name"].split("/")[0])}
+    changed, relied = {("subsystem", params["nqn"])}, set()
+    shown = graph.subsystems.get(params["nqn"])
+    if method == "nvmf_subsystem_add_ns":
+        changed.add(bdev(params["namespace"]["bdev_name"]))
+    elif method == "nvmf_subsystem_remove_ns":
+        changed.add(bdev(shown.namespaces[params["nsid"]].bdev))
+    elif method == "nvmf_delete_subsystem":
+        changed.update(bdev(ns.bdev) for ns in shown.namespaces.values())
+    elif method == "nvmf_subsystem_add_listener":
+        relied.add(("transport", params["listen_address"]["trtype"]))
+    return changed, relied
+
+
+@given(chances)
+def test_what_must_not_overlap_is_ordered(chance):
+    target, desired = some_target(chance), some_desired(chance)
+    observed = read(target)
+    plan = make_plan(desired, observed)
+    before: dict = {}
+    for action in plan.actions:
+        before[id(action)] = set().union({id(n) for n in action.needs}, *(before[id(n)] for n in action.needs))
+    for number, later in enumerate(plan.actions):
+        changed, relied = touched(later, observed)
+        for earlier in plan.actions[:number]:
+            other_changed, other_relied = touched(earlier, observed)
+            if changed & (other_changed | other_relied) or relied & other_changed:
+                assert id(earlier) in before[id(later)], f"{earlier.describe()} and {later.describe()} may overlap"
+
+
+# --- nothing is lost ---------------------------------------------------------------------------------------------------
+
+
+def contents(target: Target) -> dict:
+    """What hosts and users see, by identity, as plain data."""
+    return {
+        "lvols": {
+            bdev.uuid: (bdev.aliases[0], bdev.num_blocks, bdev.lvol.thin)
+            for bdev in target.bdevs
+            if isinstance(bdev, LvolBdev)
+        },
+        "stores": {uuid: store.name for uuid, store in target.lvstores.items()},
+        "subsystems": {
+            item["nqn"]: {
+                "listeners": {str(a) for a in item["listen_addresses"]},
+                "hosts": {host["nqn"] for host in item["hosts"]},
+                "namespaces": {(ns["nsid"], ns["bdev_name"]) for ns in item.get("namespaces", ())},
+                "rest": {key: item.get(key) for key in ("allow_any_host", "serial_number", "max_namespaces")},
+            }
+            for item in copy.deepcopy(target.call("nvmf_get_subsystems"))
+        },
+        "vhost": {name: (c.bdev.name if c.bdev else None) for name, c in target.vhost.items()},
+    }
+
+
+@given(chances)
+def test_only_what_is_named_for_removal_is_removed(chance):
+    target, desired = some_target(chance), some_desired(chance)
+    before = contents(target)
+    plan = make_plan(desired, read(target))
+    Run(target, plan, chance)
+    after = contents(target)
+    by_kind: dict = {"transport": {}, "lvstore": {}, "lvol": {}, "subsystem": {}}
+    for each in desired:
+        by_kind[each.resource.kind][tuple(each.resource.identity(each.options).values())] = each.options
+    for uuid, (alias, blocks, thin) in before["lvols"].items():
+        options = by_kind["lvol"].get(tuple(alias.split("/", 1)), {})
+        if uuid not in after["lvols"]:
+            assert options.get("state") == "absent", f"{alias} is gone"
+            continue
+        assert after["lvols"][uuid][0] == alias
+        assert after["lvols"][uuid][2] == thin
+        if not options.get("size"):
+            assert after["lvols"][uuid][1] == blocks
+        if not options.get("allow_shrink"):
+            assert after["lvols"][uuid][1] >= blocks
+    for uuid, name in before["stores"].items():
+        assert uuid in after["stores"] or by_kind["lvstore"].get((name,), {}).get("state") == "absent"
+    assert after["vhost"] == before["vhost"]
+    for name, parts in before["subsystems"].items():
+        options = by_kind["subsystem"].get((name,))
+        if options is None:
+            assert after["subsystems"][name] == parts
+        elif name not in after["subsystems"]:
+            assert options["state"] == "absent"
+        else:
+            now = after["subsystems"][name]
+            for part in ("listeners", "hosts", "namespaces"):
+                if part not in options["purge"]:
+                    assert now[part] >= parts[part], f"{part} of {name}"
+
+
+def test_the_states_are_worth_it():
+    """The properties above are about something: the base state exports an lvol, and plans for it have actions."""
+    target = Target(seed=1, addresses=None)
+    for name in DISKS:
+        add_disk(target, name, 64 * MIB)
+    for method, params in base_calls():
+        target.call(method, params)
+    graph = read(target)
+    assert graph.exports and graph.lvols
+    plan = make_plan([want("subsystem", nqn=SUBSYSTEMS[0], state="absent"), want("lvol", lvstore="s0", name="a",
+                      state="absent"), want("lvstore", name="s0", state="absent")], graph)
+    assert [action.method for action in plan.actions] == ["nvmf_delete_subsystem", "bdev_lvol_delete"]
+    with pytest.raises(AssertionError, match="in use"):
+        refuse_what_gives_up_data(target, plan.actions[1])
