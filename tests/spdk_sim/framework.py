@@ -325,7 +325,7 @@ _CONFIG = {
     "fsdev": lambda target, _batches: [_entry("fsdev_set_opts", target.options.fsdev)],
     "accel": _accel_config,
     "bdev": _bdev_config,
-    "nvmf": lambda target, _batches: nvmf.config(target),
+    "nvmf": nvmf.config,
     "nbd": lambda _target, _batches: [],
     "vhost_blk": lambda target, _batches: vhost.config(target, "blk"),
     "scsi": lambda _target, _batches: None,
@@ -388,7 +388,7 @@ def set_iscsi_options(target: Any, params: Params) -> bool:
     return True
 
 
-@bare_method("sock_get_default_impl", None, states=BOTH)
+@bare_method("sock_get_default_impl", "sock_get_default_impl requires no parameters", states=BOTH)
 def get_default_sock(target: Any) -> Any:
     """The socket implementation in use."""
     return {"impl_name": target.options.sock_default}
@@ -493,7 +493,7 @@ def set_scheduler(target: Any, params: Params) -> bool:
     return True
 
 
-@bare_method("framework_get_scheduler", None, states=BOTH)
+@bare_method("framework_get_scheduler", "'rpc_get_scheduler' requires no arguments", states=BOTH)
 def get_scheduler(target: Any) -> Any:
     """The scheduler and its settings."""
     options = target.options
@@ -503,22 +503,22 @@ def get_scheduler(target: Any) -> Any:
     return out | options.dynamic if options.scheduler == "dynamic" else out
 
 
-@bare_method("log_get_level", None, states=BOTH)
+@bare_method("log_get_level", "log_get_level requires no parameters", states=BOTH)
 def log_get_level(target: Any) -> str:
     """What goes to the system log."""
     return target.options.log_level
 
 
-@bare_method("log_get_print_level", None, states=BOTH)
+@bare_method("log_get_print_level", "log_get_print_level requires no parameters", states=BOTH)
 def log_get_print_level(target: Any) -> str:
     """What goes to standard error."""
     return target.options.print_level
 
 
 def _level(params: Params) -> str:
-    if params.level.upper() not in LEVELS:
+    if params.level not in LEVELS:
         raise RpcFailure(BDEV.code, BDEV.message)
-    return params.level.upper()
+    return params.level
 
 
 @method("log_set_level", BDEV, {"level": required(STR)}, states=BOTH)
@@ -555,7 +555,7 @@ def log_clear_flag(target: Any, params: Params) -> bool:
     return True
 
 
-@bare_method("notify_get_types", "spdk_json_decode_object failed")
+@bare_method("notify_get_types", "No parameters required")
 def get_notification_types(target: Any) -> Any:
     """The kinds of events."""
     return EVENT_TYPES

@@ -258,12 +258,15 @@ class LvolBdev(Bdev):
         )
         self.store = store
         self.lvol = lvol
+        self.numa_id = store.base.numa_id
+        self.parent: Bdev | None = None
 
     def supported_io(self) -> dict[str, bool]:
         return self.read_only_io if self.lvol.refuses_writes else self.io
 
     def memory_domains(self) -> list[str]:
-        return ["DMA", "ACCEL"] if self.lvol.external else []
+        domains = self.store.base.inherited_domains()
+        return domains + self.parent.inherited_domains() if self.parent else domains
 
     def driver_specific(self, target: Any) -> dict[str, Any]:
         store, lvol = self.store, self.lvol
@@ -330,9 +333,16 @@ def load(target: Any, store: Lvstore, base: Bdev) -> None:
 
 def open_lvol(target: Any, store: Lvstore, lvol: Lvol) -> None:
     """Register the bdev of an lvol."""
+    bdev = LvolBdev(store, lvol)
     if lvol.external is not None:
-        bdevs.hold(target.bdevs.get(lvol.external), ExternalParent(store, lvol), MANY_NONE)
-    bdevs.register(target, LvolBdev(store, lvol))
+        hold_parent(target, bdev)
+    bdevs.register(target, bdev)
+
+
+def hold_parent(target: Any, bdev: LvolBdev) -> None:
+    """Open the bdev an external clone reads from."""
+    bdev.parent = target.bdevs.get(bdev.lvol.external)
+    bdevs.hold(bdev.parent, ExternalParent(bdev.store, bdev.lvol), MANY_NONE)
 
 
 def close_lvol(target: Any, lvol: Lvol) -> None:
@@ -340,10 +350,18 @@ def close_lvol(target: Any, lvol: Lvol) -> None:
     bdev = target.bdevs.by_name.get(lvol.uuid)
     if bdev is not None:
         bdevs.unregister(target, bdev)
+    release_parent(target, lvol)
+
+
+def release_parent(target: Any, lvol: Lvol) -> None:
+    """Close the bdev an external clone read from."""
     parent = target.bdevs.find(lvol.external) if lvol.external else None
     if parent is not None:
         for holder in [h for h in parent.holders if isinstance(h, ExternalParent) and h.lvol is lvol]:
             bdevs.release(parent, holder)
+    bdev = target.bdevs.by_name.get(lvol.uuid)
+    if bdev is not None:
+        bdev.parent = None
 
 
 def unload(target: Any, store: Lvstore) -> None:
@@ -670,6 +688,7 @@ def snapshot(target: Any, params: Params) -> Any:
         store.need_metadata_page()
         frozen.size, frozen.thin = origin.size, origin.thin
         frozen.read_only = frozen.snapshot = frozen.refuses_writes = True
+        release_parent(target, origin)
         frozen.external, origin.external = origin.external, None
         frozen.parent = origin.parent
         if origin.parent:
@@ -769,6 +788,7 @@ def _inflate(target: Any, store: Lvstore, lvol: Lvol) -> Any:
         store.allocate(lvol, lvol.size)
         _detach(store, lvol, None)
         lvol.thin = False
+        release_parent(target, lvol)
         lvol.external = None
         store.changed(lvol)
     return True
@@ -786,6 +806,7 @@ def decouple_parent(target: Any, params: Params) -> Any:
         still_there(target, store)
         if lvol.external is not None:
             store.allocate(lvol, lvol.size)
+            release_parent(target, lvol)
             lvol.external = None
         else:
             parent = store.lvols[lvol.parent]
@@ -808,6 +829,7 @@ def set_parent(target: Any, params: Params) -> Any:
         yield
         still_there(target, store)
         _detach(store, lvol, parent.lvol.uuid)
+        release_parent(target, lvol)
         lvol.external = None
         store.changed(lvol)
     return True
@@ -816,10 +838,10 @@ def set_parent(target: Any, params: Params) -> Any:
 @method("bdev_lvol_set_parent_bdev", BDEV, {"lvol_name": required(STR), "parent_name": required(STR)})
 def set_parent_bdev(target: Any, params: Params) -> Any:
     """Hang an lvol under a bdev outside the store."""
-    bdev, parent = find_bdev(target, params.lvol_name), target.bdevs.get(params.parent_name)
+    bdev, parent = find_bdev(target, params.lvol_name), bdevs.find_by_name(target, params.parent_name)
     store, lvol = bdev.store, bdev.lvol
     if isinstance(parent, LvolBdev) and parent.store is store:
-        raise failure(errno.EINVAL, INVALID_PARAMS)
+        return set_parent(target, params)
     if lvol.external == parent.uuid:
         raise failure(errno.EEXIST, INVALID_PARAMS)
     if parent.num_blocks * parent.block_size != lvol.size * store.cluster_size or not lvol.thin:
@@ -829,7 +851,7 @@ def set_parent_bdev(target: Any, params: Params) -> Any:
         still_there(target, store)
         _detach(store, lvol, None)
         lvol.external = parent.uuid
-        bdevs.hold(parent, ExternalParent(store, lvol), MANY_NONE)
+        hold_parent(target, bdev)
         store.changed(lvol)
     return True
 
@@ -923,6 +945,9 @@ def _remove(target: Any, store: Lvstore, lvol: Lvol) -> None:
     if lvol.clones:
         heir = store.lvols[lvol.clones[0]]
         heir.parent, heir.external = lvol.parent, lvol.external
+        own = target.bdevs.by_name.get(heir.uuid)
+        if heir.external is not None and own is not None:
+            hold_parent(target, own)
         if lvol.parent:
             siblings = store.lvols[lvol.parent].clones
             siblings[siblings.index(lvol.uuid)] = heir.uuid

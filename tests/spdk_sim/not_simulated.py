@@ -46,7 +46,7 @@ _methods(
     "bdev_error_inject_error bdev_error_delete bdev_error_create bdev_passthru_delete bdev_passthru_create "
     "bdev_nvme_cuse_unregister bdev_nvme_cuse_register bdev_opal_new_user bdev_opal_set_lock_state bdev_opal_delete "
     "bdev_opal_get_info bdev_opal_create bdev_nvme_opal_revert bdev_nvme_opal_init bdev_null_resize "
-    "virtio_blk_create_transport vhost_start_scsi_controller scsi_get_devices ae4dma_scan_accel_module "
+    "virtio_blk_create_transport scsi_get_devices ae4dma_scan_accel_module "
     "ioat_scan_accel_module keyring_linux_set_options",
 )
 _methods(

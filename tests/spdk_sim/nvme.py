@@ -8,6 +8,7 @@ noticed by ``refresh``, which compares what the controller knows with what the o
 from __future__ import annotations
 
 import errno
+from collections.abc import Callable
 from typing import Any
 
 from . import bdevs, framework, keyring
@@ -28,13 +29,17 @@ from .decode import (
     optional,
     required,
 )
-from .errors import INTERNAL_ERROR, INVALID_PARAMS, RpcFailure, TargetCrash, failure
+from .errors import INTERNAL_ERROR, RpcFailure, TargetCrash, failure
 from .nvmf import ADRFAMS, MAX_NQN, UUID_PREFIX, Subsystem
 from .registry import method
 
 MAX_NAME = 511
 FABRICS = {"tcp": "TCP", "rdma": "RDMA"}
 PATH_KEYS = ("trtype", "adrfam", "traddr", "trsvcid", "subnqn")
+CONNECT_TIMEOUT_US = 500000
+IO_QUEUES = 127
+QUEUE_REQUESTS = 512
+"""What io_queue_requests becomes with the first queue pair."""
 MAX_IO = 131072
 KELVIN = 2**64 - 273
 """0 K in degrees Celsius as an unsigned number: the SPDK target reports no temperature."""
@@ -76,11 +81,22 @@ class Path:
         """Close the connection."""
         self.subsystem.controllers.pop(self.cntlid, None)
 
-    def connect(self, hostnqn: str) -> None:
+    def connect(self, hostnqn: str, in_use: Callable[[], bool]) -> None:
         """Connect (again); the controller id changes each time."""
         self.disconnect()
-        self.cntlid = self.subsystem.connect(hostnqn, self.address)
+        self.cntlid = self.subsystem.connect(hostnqn, self.address, in_use)
         self.lost_at = None
+
+
+class InUse:
+    """Tells the other end whether somebody does I/O through a controller."""
+
+    def __init__(self, target: Any, controller: Controller) -> None:
+        self.target = target
+        self.controller = controller
+
+    def __call__(self) -> bool:
+        return any(bdev.has_channel(self.target) for bdev in self.controller.bdevs.values())
 
 
 class Controller:
@@ -132,7 +148,7 @@ class NvmeBdev(Bdev):
         *"read write unmap flush reset nvme_admin nvme_io write_zeroes compare compare_and_write abort copy".split()
     )
 
-    def __init__(self, controller: Controller, nsid: int, namespace: Any) -> None:
+    def __init__(self, controller: Controller, nsid: int, namespace: Any, defaults: dict[str, Any]) -> None:
         remote = namespace.bdev
         medium = remote.medium
         super().__init__(f"{controller.name}n{nsid}", namespace.uuid, remote.block_size, remote.num_blocks, medium)
@@ -141,12 +157,14 @@ class NvmeBdev(Bdev):
         self.numa_id = -1
         self.policy = dict(controller.policy)
         self.chosen = False
+        self.defaults = defaults
         if controller.paths[0].trid["trtype"] != "PCIe":
             self.preferred, self.optimal_write_size = 1, MAX_IO // self.block_size
 
     def used(self) -> None:
         """I/O makes the bdev choose a path."""
         self.chosen = True
+        self.defaults["io_queue_requests"] = self.defaults["io_queue_requests"] or QUEUE_REQUESTS
 
     def memory_domains(self) -> list[str]:
         return ["DMA"] if self.controller.paths[0].trid["trtype"] != "PCIe" else []
@@ -234,7 +252,7 @@ def _refresh_path(target: Any, controller: Controller, path: Path) -> None:
         return
     if path.reachable(controller.hostnqn):
         if path.lost_at is not None:
-            path.connect(controller.hostnqn)
+            path.connect(controller.hostnqn, InUse(target, controller))
         return
     if path.lost_at is None:
         for bdev in controller.bdevs.values():
@@ -259,7 +277,7 @@ def _refresh_namespaces(target: Any, controller: Controller) -> None:
     for nsid, namespace in wanted.items():
         bdev = controller.bdevs.get(nsid)
         if bdev is None:
-            bdev = NvmeBdev(controller, nsid, namespace)
+            bdev = NvmeBdev(controller, nsid, namespace, target.options.nvme)
             if not target.bdevs.taken(bdev.uuid) and not target.bdevs.taken(bdev.name):
                 controller.bdevs[nsid] = bdev
                 bdevs.register(target, bdev)
@@ -421,9 +439,8 @@ def _attach(
         controller = Controller(params.name, hostnqn, mode, params)
         controller.policy = policy
         target.nvme_controllers[params.name] = controller
-    target.options.nvme["io_queue_requests"] = target.options.nvme["io_queue_requests"] or 512
     controller.paths.append(Path(trid, server, subsystem, 0))
-    controller.paths[-1].connect(hostnqn)
+    controller.paths[-1].connect(hostnqn, InUse(target, controller))
     _refresh_namespaces(target, controller)
     names = [bdev.name for _, bdev in sorted(controller.bdevs.items())]
     if len(names) > params.or_default("max_bdevs", 128):
@@ -469,7 +486,7 @@ def _detach_paths(target: Any, controller: Controller, params: Params) -> Any:
         path.disconnect()
         if path.alternates:
             path.trid = path.alternates.pop(0)
-            path.connect(controller.hostnqn)
+            path.connect(controller.hostnqn, InUse(target, controller))
         elif len(controller.paths) > 1:
             controller.paths.remove(path)
         else:
@@ -594,7 +611,7 @@ def _on_paths(action: str):
             elif action == "reset" or path.disabled:
                 path.disabled = False
                 if path.reachable(controller.hostnqn):
-                    path.connect(controller.hostnqn)
+                    path.connect(controller.hostnqn, InUse(target, controller))
         return True
 
     return handler
@@ -657,28 +674,43 @@ def _after_hotplug() -> Any:
 )
 def set_keys(target: Any, params: Params) -> bool:
     """Replace the DH-HMAC-CHAP keys of a controller."""
-    controller = _get(target, params.name)
     for key in ("dhchap_key", "dhchap_ctrlr_key"):
         name = params.values.get(key)
         if name is not None and not keyring.usable(target, name):
-            raise failure(errno.ENOKEY, INVALID_PARAMS)
+            raise failure(errno.ENOKEY)
+    controller = _get(target, params.name)
     controller.options = controller.options | params.values
     return True
 
 
 def config(target: Any) -> list[dict[str, Any]]:
     """framework_get_config entries of the attached controllers, one per path."""
-    out = []
-    for controller in target.nvme_controllers.values():
-        for path in controller.paths:
-            trid = {key: value for key, value in path.trid.items() if value}
-            params = {"name": controller.name} | trid
-            kept = ("psk", "dhchap_key", "dhchap_ctrlr_key", "hdgst", "ddgst", "prchk_reftag", "prchk_guard")
-            for key in kept:
-                if key in controller.options:
-                    params[key] = controller.options[key]
-            for key in ("ctrlr_loss_timeout_sec", "reconnect_delay_sec", "fast_io_fail_timeout_sec"):
-                params[key] = controller.options.get(key, target.options.nvme[key])
-            params |= {"hostnqn": controller.hostnqn, "multipath": controller.mode}
-            out.append({"method": "bdev_nvme_attach_controller", "params": params})
+    return [
+        {"method": "bdev_nvme_attach_controller", "params": _path_config(target, controller, trid)}
+        for controller in target.nvme_controllers.values()
+        for path in controller.paths
+        for trid in (path.trid, *path.alternates)
+    ]
+
+
+def _path_config(target: Any, controller: Controller, trid: dict[str, str]) -> dict[str, Any]:
+    options = controller.options
+    out: dict[str, Any] = {"name": controller.name} | {key: value for key, value in trid.items() if value}
+    for key in ("prchk_reftag", "prchk_guard"):
+        out[key] = options.get(key, False)
+    for key in ("ctrlr_loss_timeout_sec", "reconnect_delay_sec", "fast_io_fail_timeout_sec"):
+        out[key] = options.get(key, target.options.nvme[key])
+    out |= {key: options[key] for key in ("psk", "dhchap_key", "dhchap_ctrlr_key") if key in options}
+    out["hostnqn"] = controller.hostnqn
+    for key in ("hdgst", "ddgst"):
+        out[key] = options.get(key, False)
+    out |= {key: options[key] for key in ("hostaddr", "hostsvcid") if options.get(key)}
+    if controller.mode == "multipath":
+        out["multipath"] = "multipath"
+    out["fabrics_connect_timeout_us"] = options.get("fabrics_connect_timeout_us", CONNECT_TIMEOUT_US)
+    out["num_io_queues"] = options.get("num_io_queues", IO_QUEUES)
+    if target.release >= (26, 9):
+        out["disable_sq_flow_control"] = options.get("disable_sq_flow_control", False)
+    if target.release >= (26, 5):
+        out["multipath_opts"] = controller.policy
     return out

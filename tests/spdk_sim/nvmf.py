@@ -7,6 +7,7 @@ import datetime
 import errno
 import ipaddress
 import re
+from collections.abc import Callable
 from typing import Any
 
 from . import bdevs, keyring
@@ -36,6 +37,7 @@ UUID_PREFIX = "nqn.2014-08.org.nvmexpress:uuid:"
 NQN_RE = re.compile(r"nqn\.(\d{4})-(\d{2})\.([a-z0-9](?:[a-z0-9-]*[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]*[a-z0-9])?)*):.+", re.I)
 MAX_NQN = 223
 MAX_LISTENERS = 16
+LABEL_MIN, LABEL_MAX = 4, 256
 AUTO = 4294967295
 
 TRTYPES = {"tcp": "TCP", "rdma": "RDMA"}
@@ -126,11 +128,11 @@ class Subsystem:
         """Whether a host may connect."""
         return self.allow_any_host or hostnqn in self.hosts
 
-    def connect(self, hostnqn: str, address: dict[str, str]) -> int:
-        """Accept a controller and return its cntlid."""
+    def connect(self, hostnqn: str, address: dict[str, str], in_use: Callable[[], bool]) -> int:
+        """Accept a controller and return its cntlid; ``in_use`` tells whether its initiator does I/O."""
         self.next_cntlid = self.next_cntlid + 1 if self.next_cntlid < self.max_cntlid else self.min_cntlid
         self.next_cntlid = max(self.next_cntlid, self.min_cntlid)
-        self.controllers[self.next_cntlid] = {"hostnqn": hostnqn, "address": address}
+        self.controllers[self.next_cntlid] = {"hostnqn": hostnqn, "address": address, "in_use": in_use}
         return self.next_cntlid
 
     def describe(self, release: tuple[int, int]) -> dict[str, Any]:
@@ -390,6 +392,9 @@ def create_subsystem(target: Any, params: Params) -> Any:
     nqn = params.nqn
     if nqn in subsystems or not is_nqn(nqn) or len(subsystems) >= target.nvmf.max_subsystems:
         raise RpcFailure(INTERNAL_ERROR, f"Unable to create subsystem {nqn}")
+    label = params.admin_label
+    if label and (not LABEL_MIN <= len(label) <= LABEL_MAX or not (label.isascii() and label.isprintable())):
+        raise RpcFailure(INVALID_PARAMS, "Invalid admin_label")
     subsystem = Subsystem(nqn)
     subsystem.allow_any_host = bool(params.allow_any_host)
     for name in ("serial_number", "model_number", "min_cntlid", "max_cntlid", "dmrsl", "wzsl", "admin_label"):
@@ -675,7 +680,7 @@ def set_keys(target: Any, params: Params) -> bool:
     """Replace the DH-HMAC-CHAP keys of a host."""
     subsystem = find(target, params)
     if params.host not in subsystem.hosts:
-        raise invalid()
+        raise failure(errno.EINVAL)
     keys = _check_keys(target, params)
     for name in ("dhchap_key", "dhchap_ctrlr_key"):
         old = subsystem.hosts[params.host].pop(name, None)
@@ -717,6 +722,11 @@ for _name, _add in (("nvmf_ns_add_host", True), ("nvmf_ns_remove_host", False)):
     method(_name, NVMF, {"nsid": required(U32), "host": required(STR)} | NQN | TGT)(_change_ns_host(_add))
 
 
+def _qpairs(connection: dict[str, Any]) -> int:
+    """One for admin commands, and one for I/O once the initiator uses a bdev of the controller."""
+    return 2 if connection["in_use"]() else 1
+
+
 @method("nvmf_subsystem_get_controllers", NVMF, NQN | TGT)
 def get_controllers(target: Any, params: Params) -> Any:
     """The connected controllers."""
@@ -726,7 +736,7 @@ def get_controllers(target: Any, params: Params) -> Any:
             "cntrltype": "io",
             "hostnqn": each["hostnqn"],
             "hostid": each["hostnqn"].removeprefix(UUID_PREFIX),
-            "num_io_qpairs": 2,
+            "num_io_qpairs": _qpairs(each),
         }
         for cntlid, each in find(target, params).controllers.items()
     ]
@@ -734,7 +744,7 @@ def get_controllers(target: Any, params: Params) -> Any:
 
 @method("nvmf_subsystem_get_qpairs", NVMF, NQN | TGT)
 def get_qpairs(target: Any, params: Params) -> Any:
-    """The queue pairs of the connected controllers: one for admin commands, one for I/O."""
+    """The queue pairs of the connected controllers."""
     return [
         {
             "cntlid": cntlid,
@@ -746,7 +756,7 @@ def get_qpairs(target: Any, params: Params) -> Any:
             "peer_address": each["address"] | {"trsvcid": str(30000 + 2 * cntlid + qid)},
         }
         for cntlid, each in find(target, params).controllers.items()
-        for qid in (0, 1)
+        for qid in range(_qpairs(each))
     ]
 
 
@@ -767,7 +777,7 @@ def add_referral(target: Any, params: Params) -> bool:
     """Add a discovery referral; again is fine."""
     referral = _referral(params)
     if not any(each["address"] == referral["address"] for each in target.nvmf.referrals):
-        target.nvmf.referrals.append(referral)
+        target.nvmf.referrals.insert(0, referral)
     return True
 
 
@@ -861,8 +871,8 @@ def set_crdt(target: Any, params: Params) -> bool:
     return True
 
 
-def config(target: Any) -> list[dict[str, Any]]:
-    """The framework_get_config entries of subsystem nvmf."""
+def config(target: Any, batches: bool) -> list[Any]:
+    """The framework_get_config entries of subsystem nvmf; with ``batches`` those of one kind are an array."""
     nvmf = target.nvmf
     general: dict[str, Any] = {"discovery_filters": nvmf.discovery_filters, "admin_cmd_passthru": nvmf.passthru}
     general |= {"dhchap_digests": nvmf.digests, "dhchap_dhgroups": nvmf.dhgroups}
@@ -876,13 +886,13 @@ def config(target: Any) -> list[dict[str, Any]]:
     ]
     out += [{"method": "nvmf_create_transport", "params": transport} for transport in nvmf.transports]
     out += [{"method": "nvmf_discovery_add_referral", "params": referral} for referral in nvmf.referrals]
-    groups: tuple[list[dict[str, Any]], ...] = ([], [], [], [])
+    groups: tuple[list[dict[str, Any]], ...] = ([], [], [], [], [])
     for _, subsystem in sorted(nvmf.subsystems.items()):
         if subsystem.subtype == "Discovery":
             continue
         for group, entries in zip(groups, _subsystem_config(subsystem, target.release), strict=True):
             group += entries
-    return out + [entry for group in groups for entry in group]
+    return out + (list(groups) if batches else [entry for group in groups for entry in group])
 
 
 def _subsystem_config(subsystem: Subsystem, release: tuple[int, int]) -> tuple[list[dict[str, Any]], ...]:
@@ -903,7 +913,8 @@ def _subsystem_config(subsystem: Subsystem, release: tuple[int, int]) -> tuple[l
         {"method": "nvmf_subsystem_add_host", "params": nqn | {"host": host} | keys}
         for host, keys in subsystem.hosts.items()
     ]
-    namespaces = []
+    namespaces: list[dict[str, Any]] = []
+    visible: list[dict[str, Any]] = []
     for _, ns in sorted(subsystem.namespaces.items()):
         params: dict[str, Any] = {"nsid": ns.nsid, "bdev_name": ns.bdev.name, "nguid": ns.nguid}
         if ns.eui64 is not None:
@@ -915,7 +926,7 @@ def _subsystem_config(subsystem: Subsystem, release: tuple[int, int]) -> tuple[l
         if ns.ptpl_file is not None:
             params["ptpl_file"] = ns.ptpl_file
         namespaces.append({"method": "nvmf_subsystem_add_ns", "params": nqn | {"namespace": params}})
-        namespaces += [
+        visible += [
             {"method": "nvmf_ns_add_host", "params": nqn | {"nsid": ns.nsid, "host": host}} for host in ns.hosts
         ]
     listeners = []
@@ -924,4 +935,4 @@ def _subsystem_config(subsystem: Subsystem, release: tuple[int, int]) -> tuple[l
         if listener.sock_impl is not None:
             entry["sock_impl"] = listener.sock_impl
         listeners.append({"method": "nvmf_subsystem_add_listener", "params": entry})
-    return [{"method": "nvmf_create_subsystem", "params": create}], hosts, namespaces, listeners
+    return [{"method": "nvmf_create_subsystem", "params": create}], hosts, namespaces, visible, listeners

@@ -9,11 +9,11 @@ from typing import Any
 from . import bdevs
 from .decode import ARGUMENT, BOOL, I32, STR, U32, Params, optional, required
 from .errors import INTERNAL_ERROR, INVALID_PARAMS, failure
+from .qos import TICK_RATE
 from .registry import Wait, bare_method, method
 
 SOCKET_PATH = 107
 """Bytes of a Unix socket address that count; the rest is cut off silently."""
-MAX_DELAY_US = 4294967295
 BLK_TRANSPORT = "vhost_user_blk"
 SCSI_TARGETS = 8
 
@@ -132,11 +132,12 @@ class ScsiController(Controller):
         self.targets = {number: each for number, each in self.targets.items() if each is not bdev}
 
     def config(self) -> list[dict[str, Any]]:
-        params = {"ctrlr": self.name, "cpumask": f"{self.cpumask:x}"}
+        params = {"ctrlr": self.name, "cpumask": f"{self.cpumask:x}", "delay": True}
         out = [{"method": "vhost_create_scsi_controller", "params": params}]
         for number, bdev in sorted(self.targets.items()):
             params = {"ctrlr": self.name, "scsi_target_num": number, "bdev_name": bdev.name}
             out.append({"method": "vhost_scsi_controller_add_target", "params": params})
+        out.append({"method": "vhost_start_scsi_controller", "params": {"ctrlr": self.name}})
         return out + super().config()
 
 
@@ -255,8 +256,8 @@ def add_target(target: Any, params: Params) -> int:
         raise failure(errno.EINVAL, INVALID_PARAMS)
     if number in controller.targets:
         raise failure(errno.EEXIST, INVALID_PARAMS)
-    bdev = bdevs.find_by_name(target, params.bdev_name)
-    if bdev.claim is not None:
+    bdev = target.bdevs.find(params.bdev_name)
+    if bdev is None or bdev.claim is not None:
         raise failure(errno.EINVAL, INVALID_PARAMS)
     controller.targets[number] = bdev
     bdevs.hold(bdev, controller)
@@ -271,6 +272,13 @@ def remove_target(target: Any, params: Params) -> Any:
     if bdev is None:
         raise failure(errno.ENODEV, INVALID_PARAMS)
     bdevs.release(bdev, controller, claimed=False)
+    return True
+
+
+@method("vhost_start_scsi_controller", ARGUMENT, CTRLR)
+def start_scsi_controller(target: Any, params: Params) -> bool:
+    """Start a controller created with delay; one that runs stays as it is."""
+    _scsi(target, params.ctrlr)
     return True
 
 
@@ -295,7 +303,7 @@ def set_coalescing(target: Any, params: Params) -> bool:
     controller = target.vhost.get(params.ctrlr)
     if controller is None:
         raise failure(errno.ENODEV, INVALID_PARAMS)
-    if params.iops_threshold == 0 or params.delay_base_us >= MAX_DELAY_US // 10**4:
+    if params.iops_threshold == 0 or params.delay_base_us * TICK_RATE // 10**6 >= 2**32:
         raise failure(errno.EINVAL, INVALID_PARAMS)
     controller.delay_base_us = params.delay_base_us
     controller.iops_threshold = params.iops_threshold
@@ -325,7 +333,7 @@ def _delete(target: Any, controller: Controller) -> Any:
     return True
 
 
-@bare_method("virtio_blk_get_transports", None)
+@bare_method("virtio_blk_get_transports", "Invalid parameters")
 def get_blk_transports(target: Any) -> Any:
     """The one transport there is."""
     return [{"name": BLK_TRANSPORT}]
