@@ -240,8 +240,8 @@ class _Comparison:
             exported_as = self._graph.exports.get(bdev.name)
             if exported_as and exported_as[1] != nsid:
                 raise Refusal(
-                    f"bdev {bdev.key[1]} is shown as namespace {exported_as[1]}, wanted {nsid}; a bdev has one namespace "
-                    f"at a time: add purge: [namespaces] to move it"
+                    f"bdev {bdev.key[1]} is shown as namespace {exported_as[1]}, wanted {nsid}; a bdev has one "
+                    f"namespace at a time: add purge: [namespaces] to move it"
                 )
             shown = namespaces.get(nsid)
             if shown and shown.bdev != bdev.name:

@@ -56,9 +56,7 @@ class Local:
 
     def __init__(self, target: Target) -> None:
         self.target = target
-        self.release = identify(
-            target.call("spdk_get_version"), target.call("rpc_get_methods", {"current": True})
-        )
+        self.release = identify(target.call("spdk_get_version"), target.call("rpc_get_methods", {"current": True}))
 
     def read(self, calls: list) -> list:
         """The results of getters."""

@@ -34,6 +34,7 @@ HOSTS = (nqn("host0"), nqn("host1"))
 LVOLS = tuple(f"{store}/{name}" for store in STORES for name in NAMES)
 BDEVS = (*DISKS, *LVOLS)
 PORTS = (4420, 4421, 4422)
+CLUSTERS = ("1MiB", "1GiB", "512KiB")
 PARTS = ("listeners", "hosts", "namespaces")
 
 chances = st.integers(0, 2**64 - 1).map(random.Random)
@@ -119,7 +120,7 @@ def some_desired(chance: random.Random) -> list:
         out.append(want("transport", trtype=chance.choice(["TCP", "tcp", "FC"] if bad(0.1) else ["TCP"]), **options))
     for store in chance.sample(STORES, chance.randint(0, 2)):
         options = state(0.3) | sometimes(0.8, bdev=lambda: "nowhere" if bad() else chance.choice(DISKS))
-        options |= sometimes(0.3, cluster_size=lambda: "many" if bad(0.1) else chance.choice(["1MiB", "1GiB", "512KiB"]))
+        options |= sometimes(0.3, cluster_size=lambda: "many" if bad(0.1) else chance.choice(CLUSTERS))
         options |= sometimes(0.2, max_lvols=lambda: chance.choice([1, 100]))
         out.append(want("lvstore", name="bad/name" if bad() else store, **options))
     wanted_lvols = chance.sample(LVOLS, chance.randint(0, 6))
@@ -227,7 +228,9 @@ def picture(graph) -> dict:
         "transports": set(graph.transports),
         "subsystems": {
             s.nqn: (
-                s.allow_any_host, s.listeners, s.hosts,
+                s.allow_any_host,
+                s.listeners,
+                s.hosts,
                 {nsid: graph.key(ns.bdev) for nsid, ns in s.namespaces.items()},
             )
             for s in graph.subsystems.values()
@@ -241,8 +244,14 @@ def described(plan: Plan) -> list:
     """All that a plan says, as plain data."""
     position = {id(action): number for number, action in enumerate(plan.actions)}
     return [
-        (item.subject, item.refusal, item.change.before, item.change.after, item.change.notes,
-         [(a.describe(), sorted(position[id(need)] for need in a.needs)) for a in item.change.actions])
+        (
+            item.subject,
+            item.refusal,
+            item.change.before,
+            item.change.after,
+            item.change.notes,
+            [(a.describe(), sorted(position[id(need)] for need in a.needs)) for a in item.change.actions],
+        )
         for item in plan.objects
     ]
 
@@ -273,7 +282,8 @@ def test_a_plan_does_what_it_says(chance):
     assert picture(found) == picture(plan.predicted)
     for store in plan.predicted.lvstores.values():
         if store.free_clusters is not None:
-            assert found.lvstores[store.name].free_clusters >= store.free_clusters + plan.predicted.freed.get(store.name, 0)
+            free = store.free_clusters + plan.predicted.freed.get(store.name, 0)
+            assert found.lvstores[store.name].free_clusters >= free
 
 
 @given(chances)
@@ -303,7 +313,7 @@ def test_one_failure_stops_only_what_depends_on_it(chance):
     converged(desired, target, refused | run.disturbed())
 
 
-# --- the order, stated a second time from the methods alone -----------------------------------------------------------
+# --- the order, stated a second time from the methods alone
 
 
 def touched(action, graph) -> tuple[set, set]:
@@ -355,7 +365,7 @@ def test_what_must_not_overlap_is_ordered(chance):
                 assert id(earlier) in before[id(later)], f"{earlier.describe()} and {later.describe()} may overlap"
 
 
-# --- nothing is lost ---------------------------------------------------------------------------------------------------
+# --- nothing is lost
 
 
 def contents(target: Target) -> dict:
@@ -426,8 +436,14 @@ def test_the_states_are_worth_it():
         target.call(method, params)
     graph = read(target)
     assert graph.exports and graph.lvols
-    plan = make_plan([want("subsystem", nqn=SUBSYSTEMS[0], state="absent"), want("lvol", lvstore="s0", name="a",
-                      state="absent"), want("lvstore", name="s0", state="absent")], graph)
+    plan = make_plan(
+        [
+            want("subsystem", nqn=SUBSYSTEMS[0], state="absent"),
+            want("lvol", lvstore="s0", name="a", state="absent"),
+            want("lvstore", name="s0", state="absent"),
+        ],
+        graph,
+    )
     assert [action.method for action in plan.actions] == ["nvmf_delete_subsystem", "bdev_lvol_delete"]
     with pytest.raises(AssertionError, match="in use"):
         refuse_what_gives_up_data(target, plan.actions[1])
