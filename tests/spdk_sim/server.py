@@ -176,12 +176,13 @@ class Server:
         self.timer = self.loop.call_at(when, self._tick)
 
     def _tick(self) -> None:
-        """One poll."""
+        """One poll. What is to be answered now is saved before it is sent."""
         self.timer = None
         began = self.loop.time()
         self.target.now = began - self.start
         try:
             self.target.poll()
+            self._save()
             self._accept()
             for connection in self.connections:
                 self._serve(connection)
