@@ -71,9 +71,12 @@ class _Run:
         self._by_call[id(call)] = (call, action)
         self._client.submit([call])
 
-    def _skip_dependents(self, action: Action) -> None:
-        for dependent in self._dependents.get(id(action), ()):
-            if dependent.state == "planned":
-                dependent.state = "skipped"
-                dependent.error = DiskengineError(f"skipped, because {action.subject} failed: {action.error}")
-                self._skip_dependents(dependent)
+    def _skip_dependents(self, failed: Action) -> None:
+        reason = DiskengineError(f"skipped, because {failed.subject} failed: {failed.error}")
+        actions = [failed]
+        while actions:
+            for dependent in self._dependents.get(id(actions.pop()), ()):
+                if dependent.state == "planned":
+                    dependent.state = "skipped"
+                    dependent.error = reason
+                    actions.append(dependent)

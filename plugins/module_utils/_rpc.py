@@ -171,6 +171,11 @@ class Client:
         try:
             version, methods = self._results(calls)
         except UnknownOutcome as error:
+            if not self.hung:
+                raise Unreachable(
+                    f"the target behind {self.path} hung up before it answered ({error.reason}): it is ending, or "
+                    f"something else serves this socket"
+                ) from None
             raise Unreachable(
                 f"the target behind {self.path} accepted the connection but gave no answer ({error.reason}): it hangs, "
                 f"or all of its 64 connections are taken"
