@@ -475,7 +475,7 @@ def test_server_that_hangs_up(path):
         server._thread.join(10)
         assert isinstance(server.problem, KeyError)
         server.problem = None
-    assert "gave no answer (the target closed the connection)" in message
+    assert "hung up before it answered (the target closed the connection)" in message
 
 
 @pytest.mark.parametrize("number", [(24, 1), (23, 9), (22, 9)])
