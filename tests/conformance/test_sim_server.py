@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import time
 from pathlib import Path
 from typing import Any
@@ -130,7 +131,9 @@ def test_state_survives_sigkill_and_the_rest_does_not(tmp_path: Path) -> None:
             assert client.result("nvmf_get_transports") == []
             assert len(client.result("nvmf_get_subsystems")) == 1
             assert not client.result("bdev_get_bdevs", {"name": "L/c"})[0]["supported_io_types"]["write"]
-            assert client.result("bdev_get_bdevs", {"name": "L/a"})[0]["driver_specific"]["lvol"]["base_snapshot"] == "s"
+            assert (
+                client.result("bdev_get_bdevs", {"name": "L/a"})[0]["driver_specific"]["lvol"]["base_snapshot"] == "s"
+            )
 
 
 def test_a_state_file_cut_off_in_the_middle_of_a_line_is_read_up_to_there(tmp_path: Path) -> None:
@@ -242,3 +245,73 @@ def test_large_estate_is_answered_quickly(tmp_path: Path) -> None:
         assert len(client.result("bdev_get_bdevs")) == 1001
         assert len(client.result("nvmf_get_subsystems")) == 1001
         assert time.monotonic() - began < 2
+
+
+def test_local_drive_keeps_its_store_over_a_restart(tmp_path: Path) -> None:
+    attach = ("bdev_nvme_attach_controller", {"name": "disk1", "trtype": "PCIe", "traddr": "0000:81:00.0"})
+    with Sim(tmp_path, "--nvme", "0000:81:00.0=1GiB", "--state", str(tmp_path / "state")) as sim:
+        client = sim.client()
+        assert client.result(*attach) == ["disk1n1"]
+        trid = {"trtype": "PCIe", "traddr": "0000:81:00.0"}
+        assert client.result("bdev_nvme_get_controllers")[0]["ctrlrs"][0]["trid"] == trid
+        assert client.call(attach[0], attach[1] | {"name": "x", "traddr": "0000:82:00.0"})["error"]["code"] == -19
+        client.result("bdev_lvol_create_lvstore", {"bdev_name": "disk1n1", "lvs_name": "L"})
+        client.result("bdev_lvol_create", {"lvs_name": "L", "lvol_name": "v", "size_in_mib": 4})
+        serial = client.result("bdev_nvme_get_controller_health_info", {"name": "disk1"})["serial_number"]
+        sim.kill()
+        sim.start()
+        client = sim.client()
+        assert client.result("bdev_get_bdevs") == []
+        client.result(*attach)
+        assert [lvol["alias"] for lvol in client.result("bdev_lvol_get_lvols")] == ["L/v"]
+        assert client.result("bdev_nvme_get_controller_health_info", {"name": "disk1"})["serial_number"] == serial
+
+
+def test_drive_without_an_address_kills_it(tmp_path: Path) -> None:
+    with Sim(tmp_path) as sim:
+        client = sim.client()
+        with pytest.raises(EOFError):
+            client.call("bdev_nvme_attach_controller", {"name": "d", "trtype": "PCIe", "traddr": ""})
+        status, text = sim.wait()
+        assert status == 139 and "17.2" in text
+
+
+def test_remote_subsystems(tmp_path: Path) -> None:
+    nqn = "nqn.2016-06.io.spdk:remote"
+    address = {"trtype": "RDMA", "adrfam": "IPv4", "traddr": "192.0.2.1", "trsvcid": "4420"}
+    table = tmp_path / "remote.json"
+    table.write_text(json.dumps([{"nqn": nqn, "addresses": [address], "namespaces": [{"size": 2**30}]}]))
+    options = ["--nvme-remote", str(table), "--control", str(tmp_path / "c"), "--state", str(tmp_path / "state")]
+    attach = ("bdev_nvme_attach_controller", address | {"name": "R", "subnqn": nqn})
+    with Sim(tmp_path, *options) as sim:
+        client = sim.client()
+        assert client.result(*attach) == ["Rn1"]
+        params = {"name": "m", "raid_level": "raid1", "base_bdevs": ["Rn1", "missing"], "superblock": True}
+        client.result("bdev_raid_create", params)
+        sim.control(
+            op="remote_call", method="nvmf_subsystem_remove_listener", params={"nqn": nqn, "listen_address": address}
+        )
+        assert client.result("bdev_nvme_get_controllers")[0]["ctrlrs"][0]["state"] == "failed"
+        sim.control(
+            op="remote_call", method="nvmf_subsystem_add_listener", params={"nqn": nqn, "listen_address": address}
+        )
+        assert client.result("bdev_nvme_get_controllers")[0]["ctrlrs"][0]["state"] == "enabled"
+        second = {"nqn": f"{nqn}2", "addresses": [address], "namespaces": []}
+        sim.control(op="remote", subsystems=[second])
+        assert client.result(attach[0], attach[1] | {"name": "S", "subnqn": second["nqn"]}) == []
+
+
+def test_vhost_sockets_are_real_with_a_directory(tmp_path: Path) -> None:
+    with Sim(tmp_path, "-S", str(tmp_path), "--malloc", "disk1=64MiB") as sim:
+        client = sim.client()
+        client.result("vhost_create_blk_controller", {"ctrlr": "v0", "dev_name": "disk1"})
+        virtual_machine = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        virtual_machine.connect(str(tmp_path / "v0"))
+        while not client.result("vhost_get_controllers")[0]["sessions"]:
+            pass
+        client.send(client.request("vhost_delete_controller", {"ctrlr": "v0"}))
+        assert client.result("vhost_get_controllers", {"name": "v0"})
+        virtual_machine.close()
+        assert client.answer() == {"jsonrpc": "2.0", "id": client.number - 1, "result": True}
+        assert client.result("vhost_get_controllers") == []
+        assert not (tmp_path / "v0").exists()

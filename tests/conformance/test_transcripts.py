@@ -164,7 +164,9 @@ class Replay:
             wrong = [f"no answer ({answer})"]
         else:
             ours = outcome(answer)
-            expected = without_unsimulated(method, {key: recorded[key] for key in ("result", "error") if key in recorded})
+            expected = without_unsimulated(
+                method, {key: recorded[key] for key in ("result", "error") if key in recorded}
+            )
             wrong = differences(expected, ours, self.mapping)
         excuse = NOT_SIMULATED.get((self.scenario, line)) or (method in ORDER and NOT_SIMULATED.get(method))
         if excuse:

@@ -30,11 +30,25 @@ def io_types(*supported: str) -> dict[str, bool]:
     return {name: name in supported for name in IO_TYPES}
 
 
+class Holder:
+    """Somebody who has a bdev open. ``keeps``: does not let go when the device is to be removed."""
+
+    keeps = False
+
+    def bdev_removed(self, target: Any, bdev: Bdev) -> None:
+        """The device went away."""
+        raise NotImplementedError
+
+    def opens_channel(self, target: Any) -> bool:
+        """Whether this holder does I/O."""
+        raise NotImplementedError
+
+
 class Bdev:
     """A registered block device. Subclasses name the product and add what is special to them.
 
-    ``claim`` is None or the claim type; ``holders`` are the objects that have it open (lvol store, namespace, RAID,
-    vhost controller, clone); each has ``bdev_removed(target, bdev)`` and ``opens_channel(target)``.
+    ``claim`` is None or the claim type; ``holders`` have it open (lvol store, namespace, RAID, vhost
+    controller, clone).
     """
 
     product = ""
@@ -42,7 +56,13 @@ class Bdev:
     io = io_types()
 
     def __init__(
-        self, name: str, uuid: str, block_size: int, num_blocks: int, medium: Medium | None, aliases: list[str] | None = None
+        self,
+        name: str,
+        uuid: str,
+        block_size: int,
+        num_blocks: int,
+        medium: Medium | None,
+        aliases: list[str] | None = None,
     ) -> None:
         self.name = name
         self.uuid = uuid
@@ -52,7 +72,7 @@ class Bdev:
         self.medium = medium
         self.numa_id: int | None = None
         self.claim: str | None = None
-        self.holders: list[Any] = []
+        self.holders: list[Holder] = []
         self.rates: dict[str, int] = {}
         self.rate_change_pending: str | None = None
         self.preferred = 0
@@ -394,6 +414,11 @@ def _delete(module: str):
         bdev = target.bdevs.find(params.name)
         if bdev is None or bdev.module != module:
             raise failure(errno.ENODEV)
+        return finish(target, bdev)
+
+    def finish(target: Any, bdev: Bdev) -> Any:
+        if any(holder.keeps for holder in bdev.holders):
+            yield Wait(ready=lambda: not any(holder.keeps for holder in bdev.holders))
         unregister(target, bdev)
         yield
         return True

@@ -12,7 +12,7 @@ import sys
 import uuid
 from typing import Any
 
-from . import bdevs, catalogue, vhost
+from . import bdevs, catalogue, fabric, vhost
 from .errors import RpcFailure
 from .faults import Faults
 from .files import RealFiles
@@ -21,6 +21,7 @@ from .lvol import LvolBdev
 from .registry import RUNTIME
 from .server import Server, SocketInUse
 from .target import Target
+from .vhost_sockets import VhostSockets
 
 UNITS = {"": 1, "B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
 SOCKET_IN_USE = 234
@@ -45,6 +46,12 @@ def disk(text: str) -> tuple[str, int, int]:
     return name, total, block_size
 
 
+def json_file(path: str) -> Any:
+    """The content of a JSON file; argparse type."""
+    with open(path, encoding="utf-8") as text:
+        return json.load(text)
+
+
 def parser() -> argparse.ArgumentParser:
     """The options."""
     out = argparse.ArgumentParser(prog="spdk_sim", description="Simulator of SPDK's JSON-RPC interface")
@@ -53,12 +60,14 @@ def parser() -> argparse.ArgumentParser:
     add("--release", choices=catalogue.RELEASES, default=catalogue.RELEASES[-1], help="SPDK release to act as")
     add("--wait-for-rpc", action="store_true", help="start in the STARTUP state")
     add("--malloc", action="append", default=[], type=disk, metavar="NAME=SIZE[,BS]", help="RAM disk from the start")
+    add("--nvme", action="append", default=[], type=disk, metavar="BDF=SIZE[,BS]", help="local NVMe drive to attach")
+    add("--nvme-remote", type=json_file, default=[], metavar="FILE", help="JSON list of subsystems of other nodes")
     add("--state", metavar="FILE", help="keep what is on the disks in this file")
     add("--call-log", metavar="FILE", help="append one JSON line per received call")
     add("--control", metavar="PATH", help="Unix socket for faults and events")
     add("--fault", action="append", default=[], type=json.loads, metavar="JSON", help="a fault rule, see faults.py")
     add("--poll-ms", type=float, default=4.0, metavar="MS", help="time between two polls (default: 4)")
-    add("--address", action="append", metavar="IP", help="a local address (default: every address is local)")
+    add("--address", action="append", metavar="IP", help="a local address beside loopback (default: every address)")
     add("--rdma", action="store_true", help="there is RDMA hardware")
     add("--vhost-dir", "-S", metavar="DIR", help="directory for vhost sockets, which are then really made")
     add("--cpumask", type=lambda text: int(text, 16), default=1, metavar="HEX", help="cores (default: 0x1)")
@@ -82,7 +91,7 @@ def forget_other_ram(target: Target, options: argparse.Namespace) -> None:
             target.disks.erase(key)
 
 
-def controls(target: Target) -> dict[str, Any]:
+def controls(target: Target, other: Target) -> dict[str, Any]:
     """The events the control socket can cause beside the faults (docstring of each)."""
 
     def allocate(command: dict[str, Any]) -> int:
@@ -110,14 +119,32 @@ def controls(target: Target) -> dict[str, Any]:
         vhost.disconnect(target, command["ctrlr"])
         return True
 
-    events = (allocate, remove_bdev, vhost_connect, vhost_disconnect)
+    def hold_port(command: dict[str, Any]) -> bool:
+        """{"op": "hold_port", "traddr": IP, "trsvcid": PORT}: another program listens there."""
+        target.busy_ports.add((command["traddr"], command["trsvcid"]))
+        return True
+
+    def remote(command: dict[str, Any]) -> int:
+        """{"op": "remote", "subsystems": [...]}: more subsystems of other nodes, as in --nvme-remote."""
+        for table in command["subsystems"]:
+            fabric.add_subsystem(other, table)
+        return len(command["subsystems"])
+
+    def remote_call(command: dict[str, Any]) -> Any:
+        """{"op": "remote_call", "method": M, "params": {...}}: any call on the other side, to lose paths and so on."""
+        return other.call(command["method"], command.get("params"))
+
+    events = (allocate, remove_bdev, vhost_connect, vhost_disconnect, hold_port, remote, remote_call)
     return {event.__name__: event for event in events}
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run until SIGTERM or SIGINT; returns the exit status."""
     options = parser().parse_args(arguments)
-    files = RealFiles()
+    sockets = VhostSockets(
+        lambda name: vhost.connect(target, name), lambda name, number: vhost.disconnect(target, name, number)
+    )
+    files = RealFiles(sockets.bind, sockets.unbind) if options.vhost_dir else RealFiles()
     target = Target(
         release=options.release,
         seed=options.seed,
@@ -128,7 +155,12 @@ def main(arguments: list[str] | None = None) -> int:
         vhost_dir=options.vhost_dir or ".",
         cpumask=options.cpumask,
     )
-    journal = Journal(options.state, {"own": target.disks}) if options.state else None
+    other = fabric.outside(target)
+    journal = Journal(options.state, {"own": target.disks, "other": other.disks}) if options.state else None
+    for drive in options.nvme:
+        fabric.add_drive(other, *drive, options.socket)
+    for table in options.nvme_remote:
+        fabric.add_subsystem(other, table)
     forget_other_ram(target, options)
     target.on_start = lambda: create_disks(target, options)
     if target.state == RUNTIME:
@@ -145,8 +177,9 @@ def main(arguments: list[str] | None = None) -> int:
         call_log=call_log,
         control=options.control,
         faults=faults,
-        controls=controls(target),
+        controls=controls(target, other),
     )
+    sockets.changed = server.wake
     try:
         asyncio.run(_serve(server))
     except SocketInUse:

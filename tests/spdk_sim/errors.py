@@ -50,17 +50,17 @@ class RpcFailure(Exception):
 class TargetCrash(BaseException):
     """The real target would have died here (contract section 12).
 
-    ``rule`` is the number in the table of section 12, ``signal`` the name of the signal that killed the real one.
+    ``rule`` is the number in the table of section 12 (or "17.2"), ``signal`` names what killed the real one.
     """
 
-    def __init__(self, rule: int, signal: str, message: str) -> None:
+    def __init__(self, rule: int | str, signal: str, message: str) -> None:
         super().__init__(rule, signal, message)
         self.rule = rule
         self.signal = signal
         self.message = message
 
     def __str__(self) -> str:
-        return f"{self.signal}, rule {self.rule} of contract section 12: {self.message}"
+        return f"{self.signal}, contract section 12, rule {self.rule}: {self.message}"
 
 
 class Blocked(Exception):

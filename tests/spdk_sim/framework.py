@@ -214,9 +214,7 @@ def get_version(target: Any) -> Any:
     return catalogue.version(target.release)
 
 
-@method(
-    "rpc_get_methods", NVMF, {"current": optional(BOOL), "include_aliases": optional(BOOL)}, states=BOTH
-)
+@method("rpc_get_methods", NVMF, {"current": optional(BOOL), "include_aliases": optional(BOOL)}, states=BOTH)
 def get_methods(target: Any, params: Params) -> list[str]:
     """The methods, or only those that may be called in the present state."""
     return [name for name in target.methods() if not params.current or METHODS[name].states & target.state]
@@ -254,9 +252,7 @@ def get_subsystems(target: Any) -> Any:
     return [{"subsystem": name, "depends_on": needs} for name, needs in SUBSYSTEMS.items()]
 
 
-@method(
-    "framework_get_config", ARGUMENTS, {"name": required(STR), "with_batches": optional(BOOL, since=(26, 5))}
-)
+@method("framework_get_config", ARGUMENTS, {"name": required(STR), "with_batches": optional(BOOL, since=(26, 5))})
 def get_config(target: Any, params: Params) -> Any:
     """What re-creates a subsystem's state, as a list of calls; null where a subsystem has no such thing."""
     if params.name not in SUBSYSTEMS:
@@ -299,14 +295,14 @@ def _nvme_options(target: Any) -> dict[str, Any]:
 
 
 def _bdev_config(target: Any, batches: bool) -> Any:
-    from . import nvme
+    from . import nvme, raid
 
     registry = target.bdevs
     mallocs = [bdev.config_entry() for bdev in registry if isinstance(bdev, MallocBdev)]
     controllers = nvme.config(target)
     out = [_entry("bdev_set_options", target.options.bdev | {"bdev_auto_examine": registry.auto_examine})]
     out += [_entry("bdev_examine", {"name": name}) for name in registry.examine_names]
-    out.append(_entry("bdev_raid_set_options", target.raid_options))
+    out.append(_entry("bdev_raid_set_options", raid.options(target)))
     out += [mallocs, []] if batches else mallocs
     out.append(_entry("bdev_nvme_set_options", _nvme_options(target)))
     out += [controllers] if batches else controllers
@@ -365,9 +361,7 @@ def set_accel_options(target: Any, params: Params) -> bool:
     return True
 
 
-@method(
-    "accel_assign_opc", IOBUF, {"opname": required(one_of(*OPCODES)), "module": required(STR)}, states=STARTUP
-)
+@method("accel_assign_opc", IOBUF, {"opname": required(one_of(*OPCODES)), "module": required(STR)}, states=STARTUP)
 def assign_opcode(target: Any, params: Params) -> bool:
     """Name the module that executes an operation."""
     target.options.accel_opcodes[params.opname] = params.module

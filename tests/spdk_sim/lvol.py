@@ -67,7 +67,7 @@ class Lvol:
         return lvol
 
 
-class Lvstore:
+class Lvstore(bdevs.Holder):
     """A store as it lies on a disk, and, while loaded, its base bdev and what is in flight on it."""
 
     kind = "lvstore"
@@ -219,8 +219,10 @@ class Lvstore:
         return True
 
 
-class ExternalParent:
-    """What holds the bdev that an external clone reads from."""
+class ExternalParent(bdevs.Holder):
+    """What holds the bdev that an external clone reads from. The clone does not notice that it is to be removed."""
+
+    keeps = True
 
     def __init__(self, store: Lvstore, lvol: Lvol) -> None:
         self.store = store
@@ -408,7 +410,9 @@ def check_name(name: str, code: int | None = None) -> None:
 class InFlight:
     """One operation on a store: counted while it runs, with the lvol marked busy."""
 
-    def __init__(self, store: Lvstore, lvol: Lvol | None = None, what: str | None = None, code: int = INVALID_PARAMS) -> None:
+    def __init__(
+        self, store: Lvstore, lvol: Lvol | None = None, what: str | None = None, code: int = INVALID_PARAMS
+    ) -> None:
         if lvol is not None and lvol.busy:
             raise failure(errno.EBUSY, code)
         if store.in_flight >= MAX_IN_FLIGHT:
@@ -730,9 +734,7 @@ def clone(target: Any, params: Params) -> Any:
     return lvol.uuid
 
 
-@method(
-    "bdev_lvol_clone_bdev", BDEV, {"bdev": required(STR), "lvs_name": required(STR), "clone_name": required(STR)}
-)
+@method("bdev_lvol_clone_bdev", BDEV, {"bdev": required(STR), "lvs_name": required(STR), "clone_name": required(STR)})
 def clone_bdev(target: Any, params: Params) -> Any:
     """Make a clone whose unwritten clusters come from another bdev."""
     source = target.bdevs.find(params.bdev)

@@ -38,8 +38,9 @@ _methods(
 )
 _methods(
     "kind of device that no node uses",
-    "fsdev_get_opts fsdev_aio_delete fsdev_aio_create vmd_rescan vmd_remove_device vmd_enable framework_get_pci_devices "
-    "bdev_virtio_attach_controller bdev_virtio_scsi_get_devices bdev_virtio_detach_controller "
+    "fsdev_get_opts fsdev_aio_delete fsdev_aio_create vmd_rescan vmd_remove_device vmd_enable "
+    "framework_get_pci_devices bdev_virtio_attach_controller bdev_virtio_scsi_get_devices "
+    "bdev_virtio_detach_controller "
     "bdev_virtio_blk_set_hotplug bdev_ftl_set_property bdev_ftl_get_properties bdev_ftl_get_stats bdev_ftl_unmap "
     "bdev_ftl_delete bdev_ftl_create bdev_zone_block_delete bdev_zone_block_create bdev_delay_delete "
     "bdev_delay_create bdev_delay_update_latency bdev_split_delete bdev_split_create bdev_error_resume_pending "

@@ -64,9 +64,12 @@ class Path:
 
     def reachable(self, hostnqn: str) -> bool:
         """Whether the other end still accepts this path."""
-        served = self.server.nvmf.subsystems.get(self.trid["subnqn"])
-        return served is self.subsystem and not served.destroying and served.admits(hostnqn) and (
-            served.listener(self.address) is not None
+        served = self.server.nvmf.subsystems.get(self.subsystem.nqn)
+        return (
+            served is self.subsystem
+            and not served.destroying
+            and served.admits(hostnqn)
+            and (served.listener(self.address) is not None)
         )
 
     def state(self, controller: Controller) -> str:
@@ -86,6 +89,11 @@ class Path:
         self.disconnect()
         self.cntlid = self.subsystem.connect(hostnqn, self.address, in_use)
         self.lost_at = None
+
+
+def visible(trid: dict[str, str]) -> dict[str, str]:
+    """A transport id as answers show it: a local drive has no more than its address."""
+    return {key: value for key, value in trid.items() if value}
 
 
 class InUse:
@@ -119,7 +127,7 @@ class Controller:
         """The element of bdev_nvme_get_controllers."""
         out = []
         for path in self.paths:
-            each: dict[str, Any] = {"state": path.state(self), "trid": path.trid}
+            each: dict[str, Any] = {"state": path.state(self), "trid": visible(path.trid)}
             if path.alternates:
                 each["alternate_trids"] = path.alternates
             each["cntlid"] = path.cntlid
@@ -182,7 +190,7 @@ class NvmeBdev(Bdev):
         subsystem = path.subsystem
         local = path.trid["trtype"] == "PCIe"
         out: dict[str, Any] = {"pci_address": path.trid["traddr"]} if local else {}
-        out["trid"] = {"trtype": "PCIe", "traddr": path.trid["traddr"]} if local else path.trid
+        out["trid"] = visible(path.trid)
         out["ctrlr_data"] = {
             "cntlid": path.cntlid,
             "vendor_id": "0x8086",
@@ -301,6 +309,8 @@ def _lookup(target: Any, trid: dict[str, str], hostnqn: str) -> tuple[Any, Subsy
     address = {key: value for key, value in trid.items() if key != "subnqn"}
     for server in (target, *target.peers):
         subsystem = server.nvmf.subsystems.get(trid["subnqn"])
+        if trid["trtype"] == "PCIe":
+            subsystem = next((each for each in server.nvmf.subsystems.values() if each.listener(address)), None)
         if subsystem and subsystem.listener(address) and subsystem.admits(hostnqn) and not subsystem.destroying:
             return server, subsystem
     raise failure(errno.EIO)
@@ -312,6 +322,8 @@ def _invalid(text: str) -> RpcFailure:
 
 def _trid(params: Params) -> dict[str, str]:
     if params.trtype.lower() == "pcie":
+        if not params.traddr:
+            raise TargetCrash("17.2", "SIGSEGV", "attach of a PCIe controller without an address")
         return {"trtype": "PCIe", "adrfam": "", "traddr": params.traddr.lower(), "trsvcid": "", "subnqn": ""}
     if params.trtype.lower() not in FABRICS:
         raise failure(errno.ENODEV)
@@ -695,7 +707,7 @@ def config(target: Any) -> list[dict[str, Any]]:
 
 def _path_config(target: Any, controller: Controller, trid: dict[str, str]) -> dict[str, Any]:
     options = controller.options
-    out: dict[str, Any] = {"name": controller.name} | {key: value for key, value in trid.items() if value}
+    out: dict[str, Any] = {"name": controller.name} | visible(trid)
     for key in ("prchk_reftag", "prchk_guard"):
         out[key] = options.get(key, False)
     for key in ("ctrlr_loss_timeout_sec", "reconnect_delay_sec", "fast_io_fail_timeout_sec"):

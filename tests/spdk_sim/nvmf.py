@@ -34,7 +34,8 @@ from .registry import STARTUP, method
 
 DISCOVERY_NQN = "nqn.2014-08.org.nvmexpress.discovery"
 UUID_PREFIX = "nqn.2014-08.org.nvmexpress:uuid:"
-NQN_RE = re.compile(r"nqn\.(\d{4})-(\d{2})\.([a-z0-9](?:[a-z0-9-]*[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]*[a-z0-9])?)*):.+", re.I)
+LABEL = r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?"
+NQN_RE = re.compile(rf"nqn\.(\d{{4}})-(\d{{2}})\.({LABEL}(?:\.{LABEL})*):.+", re.I)
 MAX_NQN = 223
 MAX_LISTENERS = 16
 LABEL_MIN, LABEL_MAX = 4, 256
@@ -66,7 +67,7 @@ class Listener:
         return self.states.get(group, self.ana_state)
 
 
-class Namespace:
+class Namespace(bdevs.Holder):
     """A bdev exported under an nsid."""
 
     def __init__(self, subsystem: Subsystem, nsid: int, bdev: bdevs.Bdev) -> None:
@@ -633,9 +634,7 @@ def _check_keys(target: Any, params: Params) -> dict[str, str]:
     return keys
 
 
-@method(
-    "nvmf_subsystem_add_host", NVMF, {"host": required(STR), "psk": optional(STR)} | KEYS | NQN | TGT, relaxed=True
-)
+@method("nvmf_subsystem_add_host", NVMF, {"host": required(STR), "psk": optional(STR)} | KEYS | NQN | TGT, relaxed=True)
 def add_host(target: Any, params: Params) -> bool:
     """Admit a host; keys are names in the keyring."""
     subsystem = find(target, params)

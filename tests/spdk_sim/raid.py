@@ -19,6 +19,7 @@ MAX_NAME = 63
 LEVELS = {"raid0": "raid0", "0": "raid0", "raid1": "raid1", "1": "raid1", "raid5f": "raid5f", "5f": "raid5f"}
 LEVELS |= {"concat": "concat"}
 MINIMUM = {"raid0": 1, "concat": 1, "raid1": 2, "raid5f": 3}
+OPTIONS_SINCE = {"process_max_bandwidth_mb_sec": (24, 9)}
 OPTIONS = {"process_window_size_kb": 1024, "process_max_bandwidth_mb_sec": 0}
 
 
@@ -68,7 +69,7 @@ class Slot:
         }
 
 
-class Raid:
+class Raid(bdevs.Holder):
     """One RAID: "configuring" until every member is there, then "online", "offline" without redundancy left."""
 
     def __init__(self, name: str, level: str, strip_size_kb: int, slots: list[Slot], superblock: bool) -> None:
@@ -446,14 +447,10 @@ def delete(target: Any, params: Params) -> Any:
     return True
 
 
-@method(
-    "bdev_raid_get_bdevs", RAID, {"category": required(one_of("all", "online", "configuring", "offline"))}
-)
+@method("bdev_raid_get_bdevs", RAID, {"category": required(one_of("all", "online", "configuring", "offline"))})
 def get_bdevs(target: Any, params: Params) -> Any:
     """The RAIDs in one state, or all."""
-    return [
-        raid.describe(target) for raid in target.raids.values() if params.category in ("all", raid.state)
-    ]
+    return [raid.describe(target) for raid in target.raids.values() if params.category in ("all", raid.state)]
 
 
 @method("bdev_raid_add_base_bdev", BDEV, {"raid_bdev": required(STR), "base_bdev": required(STR)})
@@ -496,7 +493,13 @@ def remove_base_bdev(target: Any, params: Params) -> Any:
     return True
 
 
-@method("bdev_raid_set_options", RAID, {name: optional(U32) for name in OPTIONS}, states=BOTH)
+def options(target: Any) -> dict[str, int]:
+    """The options this release knows."""
+    known = target.raid_options.items()
+    return {name: value for name, value in known if target.release >= OPTIONS_SINCE.get(name, (0, 0))}
+
+
+@method("bdev_raid_set_options", RAID, {name: optional(U32, OPTIONS_SINCE.get(name)) for name in OPTIONS}, states=BOTH)
 def set_options(target: Any, params: Params) -> bool:
     """Pace of later rebuilds."""
     wanted = target.raid_options | params.values

@@ -160,7 +160,7 @@ class Server:
         if not any(lvol.busy == "stuck" for store in self.target.lvstores.values() for lvol in store.lvols.values()):
             self.stopped.set()
 
-    def _wake(self, fileno: int | None = None) -> None:
+    def wake(self, fileno: int | None = None) -> None:
         """Something is readable: look at it at the next poll."""
         if fileno is not None:
             self.loop.remove_reader(fileno)
@@ -197,12 +197,12 @@ class Server:
     def _after_tick(self, began: float) -> None:
         for connection in self.connections:
             if connection.open:
-                self.loop.add_reader(connection.sock.fileno(), self._wake, connection.sock.fileno())
+                self.loop.add_reader(connection.sock.fileno(), self.wake, connection.sock.fileno())
             else:
                 connection.sock.close()
         self.connections = [connection for connection in self.connections if connection.open]
         if len(self.connections) < MAX_CONNECTIONS:
-            self.loop.add_reader(self.listener.fileno(), self._wake, self.listener.fileno())
+            self.loop.add_reader(self.listener.fileno(), self.wake, self.listener.fileno())
         busy = any(connection.answers or connection.unsent for connection in self.connections)
         if busy or any(operation.wait is None for operation in self.target.pending):
             self._schedule(max(began + self.poll, self.loop.time()))
@@ -346,7 +346,7 @@ class Server:
                 answer = {"ok": self._control(command)}
             except (ValueError, KeyError, TypeError, RpcFailure) as error:
                 answer = {"error": f"{type(error).__name__}: {error}"}
-            self._wake()
+            self.wake()
             writer.write(json.dumps(answer).encode() + b"\n")
             await writer.drain()
         writer.close()

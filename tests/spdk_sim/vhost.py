@@ -18,7 +18,7 @@ BLK_TRANSPORT = "vhost_user_blk"
 SCSI_TARGETS = 8
 
 
-class Controller:
+class Controller(bdevs.Holder):
     """One controller. ``bdev`` of blk, ``targets`` (number to bdev) of scsi; ``sessions`` are connected clients."""
 
     def __init__(self, name: str, socket: str, cpumask: int) -> None:

@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The pure core: releases, copies, determinism, and what was found on the real program beside the recordings."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from spdk_sim import Blocked, RpcFailure, Target
+
+MIB = 2**20
+NQN = "nqn.2016-06.io.spdk:x"
+
+
+def with_store(**options: Any) -> Target:
+    """A target with the store L of 16 clusters on a RAM disk."""
+    target = Target(seed=1, **options)
+    target.call("bdev_malloc_create", {"name": "d", "num_blocks": 16384, "block_size": 4096})
+    target.call("bdev_lvol_create_lvstore", {"bdev_name": "d", "lvs_name": "L"})
+    return target
+
+
+def refused(target: Target, method: str, params: Any = None) -> tuple[int, str]:
+    """Code and message of a call that must fail."""
+    with pytest.raises(RpcFailure) as caught:
+        target.call(method, params)
+    return caught.value.code, caught.value.message
+
+
+def test_the_same_seed_gives_the_same_answers() -> None:
+    assert with_store().call("bdev_lvol_get_lvstores") == with_store().call("bdev_lvol_get_lvstores")
+
+
+def test_a_copy_is_independent() -> None:
+    target = with_store()
+    target.call("bdev_lvol_create", {"lvs_name": "L", "lvol_name": "v", "size_in_mib": 4})
+    twin = target.copy()
+    assert twin.call("bdev_get_bdevs") == target.call("bdev_get_bdevs")
+    twin.call("bdev_lvol_delete", {"name": "L/v"})
+    assert twin.call("bdev_lvol_get_lvols") == []
+    assert len(target.call("bdev_lvol_get_lvols")) == 1
+
+
+UNKNOWN_PARAMETERS = [
+    ("24.05", "24.09", "nvmf_create_subsystem", {"nqn": NQN, "passthrough": False}),
+    ("25.05", "25.09", "nvmf_create_subsystem", {"nqn": NQN, "enable_nssr": False}),
+    ("26.01", "26.05", "nvmf_create_subsystem", {"nqn": NQN, "dmrsl": 8}),
+    ("26.05", "26.09", "nvmf_create_subsystem", {"nqn": NQN, "admin_label": "label"}),
+    ("25.09", "26.01", "bdev_get_iostat", {"names": []}),
+    ("24.09", "25.05", "bdev_get_iostat", {"reset_mode": "none"}),
+    ("25.09", "26.01", "bdev_malloc_create", {"name": "m", "num_blocks": 8, "block_size": 512, "numa_id": -1}),
+    ("24.05", "24.09", "bdev_raid_set_options", {"process_max_bandwidth_mb_sec": 8}),
+    ("24.09", "25.05", "bdev_nvme_set_options", {"tcp_connect_timeout_ms": 8}),
+    ("26.01", "26.05", "framework_get_config", {"name": "bdev", "with_batches": True}),
+]
+
+
+@pytest.mark.parametrize(("before", "since", "method", "params"), UNKNOWN_PARAMETERS)
+def test_a_parameter_is_refused_before_its_release(before: str, since: str, method: str, params: Any) -> None:
+    assert refused(Target(release=before), method, params)[0] in (-32600, -32602, -32603, -32700)
+    Target(release=since).call(method, params)
+
+
+def test_a_removed_parameter_is_refused_from_then_on() -> None:
+    params = {"nqn": NQN, "max_discard_size_kib": 4}
+    assert Target(release="26.05").call("nvmf_create_subsystem", params) is True
+    assert refused(Target(release="26.09"), "nvmf_create_subsystem", params) == (-32602, "Invalid parameters")
+
+
+@pytest.mark.parametrize("method", ["nvmf_subsystem_set_keys", "bdev_nvme_set_keys", "nvmf_subsystem_set_ns_ana_group"])
+def test_a_method_is_unknown_before_its_release(method: str) -> None:
+    old = Target(release="24.05")
+    assert refused(old, method) == (-32601, "Method not found")
+    assert method not in old.call("rpc_get_methods")
+    assert method in Target(release="24.09").call("rpc_get_methods")
+
+
+def test_vhost_delete_with_a_client_waits_since_24_09() -> None:
+    from spdk_sim import vhost
+
+    for release in ("24.05", "24.09"):
+        target = Target(release=release)
+        target.call("bdev_malloc_create", {"name": "m", "num_blocks": 8, "block_size": 512})
+        target.call("vhost_create_blk_controller", {"ctrlr": "v", "dev_name": "m"})
+        vhost.connect(target, "v")
+        if release == "24.05":
+            assert refused(target, "vhost_delete_controller", {"ctrlr": "v"})[1] == "Device or resource busy"
+        else:
+            with pytest.raises(Blocked):
+                target.call("vhost_delete_controller", {"ctrlr": "v"})
+
+
+def test_thick_lvols_need_a_second_metadata_page() -> None:
+    target = with_store()
+    for number in range(7):
+        target.call("bdev_lvol_create", {"lvs_name": "L", "lvol_name": f"v{number}", "size_in_mib": 4})
+    more = {"lvs_name": "L", "lvol_name": "more", "size_in_mib": 4}
+    assert refused(target, "bdev_lvol_create", more) == (-32602, "No space left on device")
+    assert target.call("bdev_lvol_get_lvstores")[0]["free_clusters"] == 8
+    target.call("bdev_lvol_create", more | {"thin_provision": True})
+    assert refused(target, "bdev_lvol_create", more | {"lvol_name": "x"}) == (-32602, "Cannot allocate memory")
+
+
+def test_the_parent_of_an_external_clone_cannot_be_deleted_under_it() -> None:
+    target = with_store()
+    target.call("bdev_malloc_create", {"name": "e", "num_blocks": 1024, "block_size": 4096})
+    target.call("bdev_lvol_clone_bdev", {"bdev": "e", "lvs_name": "L", "clone_name": "c"})
+    with pytest.raises(Blocked):
+        target.call("bdev_malloc_delete", {"name": "e"})
+    target.call("bdev_lvol_delete", {"name": "L/c"})
+    assert target.call("bdev_malloc_delete", {"name": "e"}) is True
+
+
+def test_a_mirror_on_lvols_of_this_node_is_assembled_here_unless_auto_examine_is_off() -> None:
+    """Contract section 17, 1."""
+    storage = with_store()
+    address = {"trtype": "TCP", "adrfam": "IPv4", "traddr": "127.0.0.1", "trsvcid": "4420"}
+    storage.call("nvmf_create_transport", {"trtype": "TCP"})
+    for name in "ab":
+        storage.call("bdev_lvol_create", {"lvs_name": "L", "lvol_name": name, "size_in_mib": 8})
+        storage.call("nvmf_create_subsystem", {"nqn": NQN + name, "allow_any_host": True})
+        storage.call("nvmf_subsystem_add_ns", {"nqn": NQN + name, "namespace": {"bdev_name": f"L/{name}"}})
+        storage.call("nvmf_subsystem_add_listener", {"nqn": NQN + name, "listen_address": address})
+    compute = Target(seed=2, peers=[storage])
+    for name in "ab":
+        compute.call("bdev_nvme_attach_controller", address | {"name": name, "subnqn": NQN + name})
+    legs = {"name": "r", "raid_level": "raid1", "superblock": True, "base_bdevs": ["an1", "bn1"]}
+    compute.call("bdev_raid_create", legs)
+    for auto in (True, False):
+        again = storage.copy()
+        for name in "ab":
+            again.call("nvmf_delete_subsystem", {"nqn": NQN + name})
+        again.bdevs.auto_examine = auto
+        store = again.lvstores[next(iter(again.lvstores))]
+        disk = store.base
+        from spdk_sim import lvol
+
+        lvol.unload(again, store)
+        lvol.load(again, store, disk)
+        assert [raid["state"] for raid in again.call("bdev_raid_get_bdevs", {"category": "all"})] == ["online"] * auto
+        namespace = {"nqn": NQN + "c", "namespace": {"bdev_name": "L/a"}}
+        again.call("nvmf_create_subsystem", {"nqn": NQN + "c"})
+        if auto:
+            assert refused(again, "nvmf_subsystem_add_ns", namespace) == (-32602, "Invalid parameters")
+        else:
+            assert again.call("nvmf_subsystem_add_ns", namespace) == 1
+
+
+def test_two_equal_requests_in_one_write_both_succeed() -> None:
+    """Contract section 12, 10 and 11."""
+    target = Target(seed=1)
+    answers: list[Any] = []
+    for _ in range(2):
+        target.submit("nvmf_create_transport", {"trtype": "TCP"}, answers.append)
+    while target.poll():
+        pass
+    assert answers == [True, True]
+    assert len(target.call("nvmf_get_transports")) == 2
