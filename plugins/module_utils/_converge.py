@@ -117,8 +117,8 @@ def _look_again(doubtful: list, observed: Graph, outcomes: dict, retry: bool) ->
         outcome = outcomes[id(planned.wanted)]
         outcome.facts.update(planned.change.facts)
         actions = planned.change.actions
-        undone = [action.describe() for action in actions]
-        outcome.actions = [action for action in outcome.actions if action.describe() not in undone]
+        undone = {action.summary for action in actions}  # the parameters may name a new lvstore by its UUID now
+        outcome.actions = [action for action in outcome.actions if action.summary not in undone]
         if not actions and planned.refusal is None:
             continue
         earlier = causes[id(planned.wanted)]
