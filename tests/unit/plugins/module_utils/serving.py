@@ -15,8 +15,6 @@ from spdk_sim import Target
 from spdk_sim.faults import Faults
 from spdk_sim.server import Server
 
-GETTERS = ("spdk_get_version", "rpc_get_methods")
-
 
 class Log:
     """The calls that reached the target, in order; an open file to the server."""
@@ -42,13 +40,17 @@ class Log:
 
 
 class Served:
-    """A served target: ``connect()`` gives a client, ``log`` what arrived; ``faults.add(rule)`` makes trouble."""
+    """A served target: ``connect()`` gives a client, ``log`` what arrived; ``faults.add(rule)`` makes trouble.
+
+    ``lose`` takes the numbers of calls that never reach the target, counted like those of the faults.
+    """
 
     def __init__(self, target: Target, path: str) -> None:
         self.target = target
         self.path = path
         self.log = Log()
         self.faults = Faults()
+        self.lose: set[int] = set()
         self.connections = 0
 
     def connect(self, timeout: float = 30.0) -> Client:
@@ -56,9 +58,20 @@ class Served:
         self.connections += 1
         return Client(self.path, timeout)
 
-    def mutation(self, number: int, **rule: object) -> None:
-        """A fault at the n-th changing call from now on, counted from 1."""
-        self.faults.add({"call": self.faults.calls + number, **rule})
+
+class LosingServer(Server):
+    """Hangs up on the calls whose numbers are in ``lose``, before anything is done for them."""
+
+    def __init__(self, *args: object, **options: object) -> None:
+        super().__init__(*args, **options)
+        self.lose: set[int] = set()
+
+    def _one(self, connection, request, batch) -> None:
+        if self.faults.calls + 1 in self.lose:
+            self.faults.received(request.method)
+            self._close(connection)
+        else:
+            super()._one(connection, request, batch)
 
 
 @contextmanager
@@ -66,7 +79,8 @@ def serving(target: Target) -> Iterator[Served]:
     """Serve a target for the length of the block."""
     with tempfile.TemporaryDirectory(prefix="sim", dir="/tmp") as directory:
         served = Served(target, f"{directory}/s")
-        server = Server(target, served.path, poll=0, faults=served.faults, call_log=served.log)
+        server = LosingServer(target, served.path, poll=0, faults=served.faults, call_log=served.log)
+        served.lose = server.lose
         ready = threading.Event()
         loops: list = []
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Whole rounds against the simulator's server: whatever goes wrong, the outcomes tell the truth and a rerun finishes."""
+"""Whole rounds against the simulator's server: whatever goes wrong, the outcomes are true and a rerun finishes."""
 
 from __future__ import annotations
 
@@ -126,11 +126,15 @@ def test_check_mode_sends_nothing():
         assert all(outcome.result()["changed"] for outcome in outcomes.values())
 
 
+@pytest.mark.parametrize("carried_out", [True, False], ids=["answer lost", "call lost"])
 @pytest.mark.parametrize("number", range(1, CALLS + 1))
-def test_the_connection_drops_after_any_call(number):
-    """The call was carried out and its answer lost: it counts as done, the rest is done in the next round."""
+def test_the_connection_drops_at_any_call(number, carried_out):
+    """If the call was carried out it counts as done, if not it is sent again after looking; the rest is done then."""
     with serving(fresh()) as served:
-        served.faults.add({"action": "drop", "call": HELLO_AND_GETTERS + number})
+        if carried_out:
+            served.faults.add({"action": "drop", "call": HELLO_AND_GETTERS + number})
+        else:
+            served.lose.add(HELLO_AND_GETTERS + number)
         outcomes = run(served, estate())
         assert served.connections == 2
         assert all(outcome.result()["changed"] for outcome in outcomes.values())
