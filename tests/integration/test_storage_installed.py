@@ -22,7 +22,7 @@ def installed(tmp_path_factory):
     directory = tmp_path_factory.mktemp("galaxy")
     _galaxy("build", "--output-path", directory)
     (tarball,) = directory.glob("*.tar.gz")
-    _galaxy("install", tarball, "--offline", "-p", directory / "collections")
+    _galaxy("install", tarball, "--offline", "--force", "-p", directory / "collections")
     return directory / "collections"
 
 
