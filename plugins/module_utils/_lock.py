@@ -56,6 +56,6 @@ def node_lock(socket_path: str, wait: float) -> Iterator[None]:
 def _open(path: str) -> int:
     """Open the file if it is there, else create it: O_CREAT fails on someone else's file in a sticky directory."""
     try:
-        return os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        return os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
     except FileNotFoundError:
-        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)

@@ -19,7 +19,7 @@ DISCOVERY_NQN = "nqn.2014-08.org.nvmexpress.discovery"
 
 _LVOL_NAME = re.compile(r"[A-Za-z0-9_.:+@-]{1,63}\Z")
 _LABEL = r"[a-z](?:[a-z0-9-]{0,61}[a-z0-9])?"
-_NQN = re.compile(r"nqn\.\d{4}-(0[1-9]|1[0-2])\." + _LABEL + r"(?:\." + _LABEL + r")*:[!-~]+\Z", re.IGNORECASE)
+_NQN = re.compile(r"nqn\.\d{4}-(0[1-9]|1[0-2])\." + _LABEL + r"(?:\." + _LABEL + r")*:[!-~]+\Z", re.I | re.A)
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z")
 _NQN_UUID_PREFIX = "nqn.2014-08.org.nvmexpress:uuid:"
 
@@ -96,7 +96,7 @@ def address(value: dict) -> Address:
     if wanted and wanted.lower() != family.lower():
         raise Refusal(f"listener address {value['traddr']} is {family}, but adrfam says {wanted}")
     port = str(value.get("trsvcid") or "")
-    if not port.isdigit() or not 0 < int(port) < 65536:
+    if not (port.isascii() and port.isdigit()) or not 0 < int(port) < 65536:
         raise Refusal(f"listener port {value.get('trsvcid')!r} is not a port number from 1 to 65535")
     return Address(trtype(value.get("trtype") or ""), family, str(ip), str(int(port)))
 

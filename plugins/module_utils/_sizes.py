@@ -17,15 +17,16 @@ for _power, _letter in enumerate("KMGTP", start=1):
     _UNITS[_letter] = _UNITS[_letter + "IB"] = 1024**_power
     _UNITS[_letter + "B"] = 1000**_power
 
-_SIZE = re.compile(r"\s*(\d+)(?:\.(\d+))?\s*([A-Za-z]*)\s*\Z")
+_SIZE = re.compile(r"\s*(\d+)(?:\.(\d+))?\s*([A-Za-z]*)\s*\Z", re.ASCII)
+_LARGEST = (1 << 63) - 1
 
 
 def parse_size(value: object, what: str = "size") -> int:
     """Return ``value`` in bytes.
 
     A bare number is bytes. ``KiB MiB GiB TiB PiB`` and the bare letters ``K M G T P`` are powers of 1024, as lvm and
-    qemu-img read them; ``KB MB GB TB PB`` are powers of 1000. Raises Refusal for anything else, for zero, and for a
-    fraction that is no whole number of bytes.
+    qemu-img read them; ``KB MB GB TB PB`` are powers of 1000. Raises Refusal for anything else, for zero, for a
+    fraction that is no whole number of bytes, and for what 64 bits cannot hold when it is rounded up.
     """
     match = _SIZE.match(str(value))
     factor = _UNITS.get(match.group(3).upper()) if match else None
@@ -35,6 +36,8 @@ def parse_size(value: object, what: str = "size") -> int:
     scaled, rest = divmod(int(whole + fraction) * factor, 10 ** len(fraction))
     if rest:
         raise Refusal(f"{what} {value!r} is not a whole number of bytes")
+    if scaled > _LARGEST:
+        raise Refusal(f"{what} {value!r} is more than 8 EiB, which SPDK would take for something smaller")
     if scaled == 0:
         raise Refusal(f"{what} {value!r} is zero; it must be at least one byte")
     return scaled
