@@ -156,3 +156,30 @@ def test_two_equal_requests_in_one_write_both_succeed() -> None:
         pass
     assert answers == [True, True]
     assert len(target.call("nvmf_get_transports")) == 2
+
+
+def test_a_mirror_grows_with_its_last_leg_and_loses_a_cluster_to_the_superblock_on_lvols() -> None:
+    """Seen on the real program: the offset is rounded up to the lvol's cluster; slots keep the names given."""
+    target = with_store()
+    for name in "ab":
+        target.call("bdev_lvol_create", {"lvs_name": "L", "lvol_name": name, "size_in_mib": 8})
+    legs = {"name": "r", "raid_level": "raid1", "superblock": True, "base_bdevs": ["L/a", "L/b"]}
+    target.call("bdev_raid_create", legs)
+    sizes = []
+    for leg in ("L/a", "L/b"):
+        sizes.append(target.call("bdev_get_bdevs", {"name": "r"})[0]["num_blocks"] * 4096 // MIB)
+        target.call("bdev_lvol_resize", {"name": leg, "size_in_mib": 12})
+    sizes.append(target.call("bdev_get_bdevs", {"name": "r"})[0]["num_blocks"] * 4096 // MIB)
+    assert sizes == [4, 4, 8]
+    slots = target.call("bdev_raid_get_bdevs", {"category": "all"})[0]["base_bdevs_list"]
+    assert [(slot["name"], slot["data_offset"]) for slot in slots] == [("L/a", 1024), ("L/b", 1024)]
+
+
+def test_set_parent_bdev_with_a_snapshot_of_the_same_store_is_set_parent() -> None:
+    target = with_store()
+    target.call("bdev_lvol_create", {"lvs_name": "L", "lvol_name": "v", "size_in_mib": 4, "thin_provision": True})
+    for name in "st":
+        target.call("bdev_lvol_snapshot", {"lvol_name": "L/v", "snapshot_name": name})
+    assert target.call("bdev_lvol_set_parent_bdev", {"lvol_name": "L/v", "parent_name": "L/s"}) is True
+    lvol = target.call("bdev_get_bdevs", {"name": "L/v"})[0]["driver_specific"]["lvol"]
+    assert lvol["base_snapshot"] == "s" and not lvol["esnap_clone"]

@@ -39,6 +39,9 @@ class Holder:
         """The device went away."""
         raise NotImplementedError
 
+    def bdev_resized(self, target: Any, bdev: Bdev) -> None:
+        """The device has another size now."""
+
     def opens_channel(self, target: Any) -> bool:
         """Whether this holder does I/O."""
         raise NotImplementedError
@@ -77,6 +80,7 @@ class Bdev:
         self.rate_change_pending: str | None = None
         self.preferred = 0
         self.optimal_write_size = 0
+        self.io_boundary = 0
 
     @property
     def size(self) -> int:
@@ -236,6 +240,8 @@ def resize(target: Any, bdev: Bdev, num_blocks: int) -> None:
     bdev.num_blocks = num_blocks
     target.bdevs.notify("bdev_resize", bdev.name)
     target.nvmf.version += 1
+    for holder in list(bdev.holders):
+        holder.bdev_resized(target, bdev)
 
 
 def hold(bdev: Bdev, holder: Any, claim: str | None = None) -> None:
@@ -275,6 +281,7 @@ class MallocBdev(Bdev):
         super().__init__(name, uuid, params.block_size + extra, params.num_blocks, medium)
         self.params = dict(params.values)
         self.numa_id = params.or_default("numa_id", -1)
+        self.io_boundary = params.or_default("optimal_io_boundary", 0)
 
     def inherited_domains(self) -> list[str]:
         return ["DMA", "ACCEL"]

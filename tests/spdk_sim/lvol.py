@@ -261,6 +261,7 @@ class LvolBdev(Bdev):
         self.store = store
         self.lvol = lvol
         self.numa_id = store.base.numa_id
+        self.io_boundary = store.cluster_size // block_size
         self.parent: Bdev | None = None
 
     def supported_io(self) -> dict[str, bool]:
@@ -843,7 +844,7 @@ def set_parent_bdev(target: Any, params: Params) -> Any:
     bdev, parent = find_bdev(target, params.lvol_name), bdevs.find_by_name(target, params.parent_name)
     store, lvol = bdev.store, bdev.lvol
     if isinstance(parent, LvolBdev) and parent.store is store:
-        return set_parent(target, params)
+        return (yield from set_parent(target, params))
     if lvol.external == parent.uuid:
         raise failure(errno.EEXIST, INVALID_PARAMS)
     if parent.num_blocks * parent.block_size != lvol.size * store.cluster_size or not lvol.thin:

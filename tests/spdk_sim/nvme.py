@@ -290,8 +290,7 @@ def _refresh_namespaces(target: Any, controller: Controller) -> None:
                 controller.bdevs[nsid] = bdev
                 bdevs.register(target, bdev)
         elif bdev.num_blocks != namespace.bdev.num_blocks:
-            bdev.num_blocks = namespace.bdev.num_blocks
-            target.bdevs.notify("bdev_resize", bdev.name)
+            bdevs.resize(target, bdev, namespace.bdev.num_blocks)
 
 
 def _detach(target: Any, controller: Controller) -> None:

@@ -139,6 +139,21 @@ class Raid(bdevs.Holder):
         """A member's device went away."""
         remove_member(target, self, self.slot_of(bdev))
 
+    def bdev_resized(self, target: Any, bdev: Bdev) -> None:
+        """A raid1 follows its smallest member."""
+        own = target.bdevs.by_name.get(self.name)
+        if self.state != "online" or self.level != "raid1" or own is None:
+            return
+        size = min(slot.bdev.num_blocks - slot.data_offset for slot in self.present)
+        if size == self.num_blocks:
+            return
+        bdevs.resize(target, own, size)
+        self.num_blocks = size
+        for slot in self.slots:
+            slot.data_size = size
+        if self.superblock:
+            _write_superblocks(self)
+
     def opens_channel(self, target: Any) -> bool:
         """Members are in use while the RAID itself is, or while it is rebuilt."""
         own = target.bdevs.by_name.get(self.name)
@@ -222,10 +237,19 @@ def _write_superblocks(raid: Raid) -> None:
         slot.bdev.medium.write(content)
 
 
+def data_offset(raid: Raid, bdev: Bdev) -> int:
+    """Blocks before the data: room for the superblock, up to the member's I/O boundary (an lvol's cluster)."""
+    if not raid.superblock:
+        return 0
+    room = SUPERBLOCK_BYTES // bdev.block_size
+    boundary = bdev.io_boundary or 1
+    return -(-room // boundary) * boundary
+
+
 def _configure(raid: Raid, slot: Slot, bdev: Bdev) -> None:
     """Put a bdev into a slot."""
-    slot.name, slot.uuid, slot.bdev = bdev.name, bdev.uuid, bdev
-    slot.data_offset = SUPERBLOCK_BYTES // bdev.block_size if raid.superblock else 0
+    slot.name, slot.uuid, slot.bdev = slot.name or bdev.name, bdev.uuid, bdev
+    slot.data_offset = data_offset(raid, bdev)
     slot.data_size = bdev.num_blocks - slot.data_offset
     raid.block_size = bdev.block_size
     bdevs.hold(bdev, raid, bdevs.EXCLUSIVE)
@@ -467,7 +491,7 @@ def add_base_bdev(target: Any, params: Params) -> Any:
         raise _refuse(errno.EINVAL, failed)
     if bdev is None:
         raise _refuse(errno.ENODEV, failed)
-    offset = SUPERBLOCK_BYTES // bdev.block_size if raid.superblock else 0
+    offset = data_offset(raid, bdev)
     if raid.block_size not in (0, bdev.block_size) or bdev.num_blocks - offset < slot.data_size:
         raise _refuse(errno.EINVAL, failed)
     if bdev.claim is not None:
