@@ -61,6 +61,8 @@ class ActionModule(DatabaseAction):
             result["diff"] = {
                 side: {f"{kind} {row['id']}": row[side] for row in changed} for side in ("before", "after")
             }
+        for row in results:
+            del row["before"], row["after"]
         message = failure_message(kind, results)
         return {**result, "failed": True, "msg": message} if message else result
 

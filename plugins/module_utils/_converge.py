@@ -31,7 +31,7 @@ class Outcome:
     actions: list = field(default_factory=list)
 
     def result(self, brief: bool = False) -> dict:
-        """Return the entry that users see; ``brief`` leaves out what says nothing of an object that is as wanted."""
+        """Return the entry that users see; ``brief`` leaves out what the diff tells, and what nobody misses."""
         entry = {
             "kind": self.planned.wanted.resource.kind,
             **self.planned.identity,
@@ -41,11 +41,13 @@ class Outcome:
         }
         if self.error is not None:
             entry["msg"] = self.error
-        if not brief or self.actions or self.error is not None:
+        if not brief or self.actions:
             entry["actions"] = [action.summary for action in self.actions]
+        if not brief or self.notes:
+            entry["notes"] = self.notes
+        if not brief:
             entry["before"] = self.before
             entry["after"] = self.after
-            entry["notes"] = self.notes
         return entry
 
 

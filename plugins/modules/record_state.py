@@ -149,12 +149,4 @@ results:
       description: Why it was not recorded.
       type: str
       sample: is DELETING, expected CREATING
-    before:
-      description: What the changed fields were.
-      type: dict
-      sample: {state: CREATING, uuid: null}
-    after:
-      description: What the changed fields are.
-      type: dict
-      sample: {state: UP, uuid: 5b1a3c2e-7a3f-4d8f-9a53-0f6f4f0f8a11}
 """

@@ -13,6 +13,7 @@ description:
   - Takes the whole desired state of one target, works out one plan and carries it out over one connection.
   - Because the plan knows what each object relies on, check mode shows exactly the calls that a run would send.
   - One object that fails stops only those that need it.
+  - The results are brief. What the objects were and are is in the diff.
   - The roles of this collection use it. For single objects there are modules of their own, with the same planner.
 author:
   - The excloud.diskengine developers (@excloud)
@@ -114,21 +115,13 @@ results:
       description: What was done, or would be done in check mode, as sentences.
       type: list
       elements: str
-      returned: when the object changed or failed
+      returned: when the object changed
       sample: [create a thick lvol of 100 GiB]
-    before:
-      description: The managed fields as they were; empty if the object was not there.
-      type: dict
-      returned: when the object changed or failed
-    after:
-      description: The managed fields as they are now, or would be in check mode; empty if the object is not there.
-      type: dict
-      returned: when the object changed or failed
     notes:
       description: Sentences on what is worth knowing, such as a size that was rounded up or parts left alone.
       type: list
       elements: str
-      returned: when the object changed or failed
+      returned: when there are any
     msg:
       description: Why the object is not as wanted, and what to do.
       type: str
