@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import json
+
 from ansible_collections.excloud.diskengine.plugins.plugin_utils.database import KINDS, connected, read_desired
 from ansible_collections.excloud.diskengine.plugins.plugin_utils.database_action import DatabaseAction
 
@@ -15,9 +17,13 @@ class ActionModule(DatabaseAction):
     SPEC = {
         "nodes": {"type": "list", "elements": "str"},
         "kinds": {"type": "list", "elements": "str", "choices": list(KINDS), "default": list(KINDS)},
+        "documents": {"type": "bool", "default": False},
     }
 
     def perform(self, options, connection):
         """Returns the desired rows split by node."""
         with connected(**connection) as conn:
-            return {"changed": False, "nodes": read_desired(conn, options["nodes"], options["kinds"])}
+            nodes = read_desired(conn, options["nodes"], options["kinds"])
+        if options["documents"]:
+            return {"changed": False, "documents": {name: json.dumps(rows) for name, rows in nodes.items()}}
+        return {"changed": False, "nodes": nodes}

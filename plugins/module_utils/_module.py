@@ -58,7 +58,7 @@ def run_resource(resource: Any) -> NoReturn:
     one = {name: module.params[name] for name in resource.options}
     desired = [Wanted(resource, options) for options in ([one] if many is None else many)]
     outcomes, _found = _run(module, desired, assume_missing=True)
-    _report(module, outcomes)
+    _report(module, outcomes, results=[outcome.result() for outcome in outcomes])
 
 
 def run_node(resources: list) -> NoReturn:
@@ -75,7 +75,9 @@ def run_node(resources: list) -> NoReturn:
     wanted = module.params if module.params["desired"] is None else _parse(module, lists)
     desired = [Wanted(resource, options) for resource in resources for options in wanted[resource.plural]]
     outcomes, found = _run(module, desired, assume_missing=False)
-    _report(module, outcomes, brief=True, unmanaged=unmanaged(found, desired))
+    entries = [outcome.result(brief=True) for outcome in outcomes]
+    results = {"results": entries} if module.params["desired"] is None else {"results_document": json.dumps(entries)}
+    _report(module, outcomes, **results, unmanaged=unmanaged(found, desired))
 
 
 def _parse(module: AnsibleModule, lists: dict) -> dict:
@@ -102,18 +104,13 @@ def _run(module: AnsibleModule, desired: list, assume_missing: bool) -> tuple[li
         module.fail_json(msg=str(error))
 
 
-def _report(module: AnsibleModule, outcomes: list, brief: bool = False, **more: Any) -> NoReturn:
-    entries = [outcome.result(brief) for outcome in outcomes]
+def _report(module: AnsibleModule, outcomes: list, **result: Any) -> NoReturn:
     notes = [f"{outcome.planned.subject}: {note}" for outcome in outcomes for note in outcome.notes]
     for note in notes[:_MESSAGE_ITEMS]:
         module.warn(note)
     if len(notes) > _MESSAGE_ITEMS:
         module.warn(f"{len(notes) - _MESSAGE_ITEMS} more notes are in the results")
-    result = {
-        "changed": any(entry["changed"] for entry in entries),
-        "results": entries,
-        **more,
-    }
+    result["changed"] = any(outcome.actions for outcome in outcomes)
     if module.check_mode:
         result["actions"] = [action.describe() for outcome in outcomes for action in outcome.actions]
     if module._diff:

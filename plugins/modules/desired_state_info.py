@@ -34,6 +34,13 @@ options:
     elements: str
     choices: [disk, lvol, snapshot, volume, mapping]
     default: [disk, lvol, snapshot, volume, mapping]
+  documents:
+    description:
+      - Return each node's rows as one JSON document.
+      - Ansible visits each value of its variables several times, but a document once. With thousands of rows that is
+        most of the time that a play takes.
+    type: bool
+    default: false
 seealso:
   - module: excloud.diskengine.record_state
 """
@@ -54,12 +61,18 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+documents:
+  description: The entries of RV(nodes), each as a JSON document.
+  returned: with O(documents)
+  type: dict
+  sample:
+    storage-1: '{"node": {"name": "storage-1"}, "disks": [], "lvols": []}'
 nodes:
   description:
     - What should exist, by the name of the node. All lists are sorted by C(id) and hold the columns of the views as
       they are described in C(docs/database.md).
     - Only the kinds in O(kinds) are there.
-  returned: success
+  returned: without O(documents)
   type: dict
   sample:
     storage-1:

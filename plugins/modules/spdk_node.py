@@ -126,6 +126,10 @@ results:
       description: Why the object is not as wanted, and what to do.
       type: str
       returned: when the object failed
+results_document:
+  description: The entries of RV(results) as one JSON document.
+  returned: instead of RV(results), when the desired state came as a document
+  type: str
 unmanaged:
   description: What the target has and the desired state does not name. It is left alone.
   returned: always, unless the target could not be reached
