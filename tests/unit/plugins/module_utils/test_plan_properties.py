@@ -111,10 +111,11 @@ def is_explained(target: Target, action, error: RpcFailure) -> bool:
 
 def picture(graph) -> dict:
     """A graph by the names people use, without UUIDs and counts."""
+    bdevs = graph.bdevs.values()
     return {
         "lvstores": {s.name: (s.base_bdev, s.cluster_size) for s in graph.lvstores.values()},
         "lvols": {v.alias: (v.size, v.thin, v.is_snapshot) for v in graph.lvols.values()},
-        "bdevs": {b.key: (b.product, b.size, b.claimed) for b in graph.bdevs.values()},
+        "bdevs": {b.key: (b.size if b.product != "Raid Volume" else "as its legs", b.claimed) for b in bdevs},
         "transports": set(graph.transports),
         "subsystems": {
             s.nqn: (

@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Random states of a simulated target and random desired states, from a random.Random."""
+
+from __future__ import annotations
+
+import random
+
+from ansible_collections.excloud.diskengine.tests.unit.plugins.module_utils.helpers import (
+    MIB,
+    add_disk,
+    nqn,
+    tcp,
+    want,
+)
+from spdk_sim import RpcFailure, Target
+
+DISKS = ("d0", "d1", "d2")
+STORES = ("s0", "s1")
+NAMES = ("a", "b", "c", "d")
+SUBSYSTEMS = (nqn(0), nqn(1), nqn(2))
+HOSTS = (nqn("host0"), nqn("host1"))
+LVOLS = tuple(f"{store}/{name}" for store in STORES for name in NAMES)
+BDEVS = (*DISKS, *LVOLS)
+PORTS = (4420, 4421, 4422)
+CLUSTERS = ("1MiB", "1GiB", "512KiB")
+PARTS = ("listeners", "hosts", "namespaces")
+
+
+def listen_address(port: int) -> dict:
+    return {"trtype": "TCP", "adrfam": "IPv4", "traddr": "127.0.0.1", "trsvcid": str(port)}
+
+
+def base_calls() -> list:
+    """What states begin with, so that random calls find something to act on."""
+    return [
+        ("bdev_lvol_create_lvstore", {"bdev_name": "d0", "lvs_name": "s0", "cluster_sz": MIB}),
+        ("nvmf_create_transport", {"trtype": "TCP"}),
+        ("bdev_lvol_create", {"lvs_name": "s0", "lvol_name": "a", "size_in_mib": 8, "thin_provision": False}),
+        ("bdev_lvol_create", {"lvs_name": "s0", "lvol_name": "b", "size_in_mib": 16, "thin_provision": True}),
+        ("nvmf_create_subsystem", {"nqn": SUBSYSTEMS[0]}),
+        ("nvmf_subsystem_add_ns", {"nqn": SUBSYSTEMS[0], "namespace": {"bdev_name": "s0/a"}}),
+        ("nvmf_subsystem_add_listener", {"nqn": SUBSYSTEMS[0], "listen_address": listen_address(4420)}),
+        ("nvmf_subsystem_add_host", {"nqn": SUBSYSTEMS[0], "host": HOSTS[0]}),
+    ]
+
+
+def some_call(chance: random.Random) -> tuple[str, dict]:
+    """One raw call that may or may not work."""
+    store, name, lvol = chance.choice(STORES), chance.choice(NAMES), chance.choice(LVOLS)
+    nqn_, bdev, number = chance.choice(SUBSYSTEMS), chance.choice(BDEVS), chance.randint(1, 40)
+    namespace = {"bdev_name": bdev, **({"nsid": chance.randint(1, 3)} if chance.random() < 0.4 else {})}
+    size = {"lvs_name": store, "lvol_name": name, "size_in_mib": number}
+    calls = (
+        (3, "bdev_lvol_create_lvstore", {"bdev_name": chance.choice(DISKS), "lvs_name": store, "cluster_sz": MIB}),
+        (1, "bdev_lvol_create_lvstore", {"bdev_name": chance.choice(DISKS), "lvs_name": store}),
+        (8, "bdev_lvol_create", {**size, "thin_provision": chance.random() < 0.4}),
+        (1, "bdev_lvol_snapshot", {"lvol_name": lvol, "snapshot_name": name}),
+        (1, "bdev_lvol_clone", {"snapshot_name": lvol, "clone_name": name}),
+        (1, "nvmf_create_transport", {"trtype": "TCP"}),
+        (3, "nvmf_create_subsystem", {"nqn": nqn_, "max_namespaces": chance.choice([1, 2, 32])}),
+        (1, "nvmf_create_subsystem", {"nqn": nqn_, "allow_any_host": True}),
+        (6, "nvmf_subsystem_add_ns", {"nqn": nqn_, "namespace": namespace}),
+        (4, "nvmf_subsystem_add_listener", {"nqn": nqn_, "listen_address": listen_address(chance.choice(PORTS))}),
+        (2, "nvmf_subsystem_add_host", {"nqn": nqn_, "host": chance.choice(HOSTS)}),
+        (1, "vhost_create_blk_controller", {"ctrlr": f"v{number % 2}", "dev_name": bdev}),
+        (1, "bdev_raid_create", {"name": "raid", "raid_level": "raid1", "base_bdevs": chance.sample(BDEVS, 2)}),
+        (1, "bdev_malloc_delete", {"name": chance.choice(DISKS)}),
+    )
+    _weight, method, params = chance.choices(calls, [weight for weight, _method, _params in calls])[0]
+    return method, params
+
+
+def some_target(chance: random.Random) -> Target:
+    """A target in a state that somebody could have left behind."""
+    target = Target(release=chance.choice(["26.09", "26.09", "25.05", "24.05"]), seed=1, addresses=None)
+    for name in DISKS:
+        add_disk(target, name, 64 * MIB, chance.choice([512, 4096]))
+    base = base_calls()
+    calls = base[: chance.randint(0, len(base))] if chance.random() < 0.3 else base
+    for method, params in calls + [some_call(chance) for _number in range(chance.randint(0, 15))]:
+        try:
+            target.call(method, params)
+        except RpcFailure:
+            pass
+    if target.call("bdev_raid_get_bdevs", {"category": "configuring"}):  # it would take bdevs as they appear
+        target.call("bdev_raid_delete", {"name": "raid"})
+    return target
+
+
+def some_desired(chance: random.Random) -> list:
+    """A desired state as an estate could have it, with a few objects that nobody can have."""
+
+    def sometimes(probability: float, **options) -> dict:
+        return {name: value() for name, value in options.items() if chance.random() < probability}
+
+    def bad(probability: float = 0.03) -> bool:
+        return chance.random() < probability
+
+    def state(probability: float) -> dict:
+        return {"state": "absent"} if chance.random() < probability else {}
+
+    out = []
+    if chance.random() < 0.8:
+        options = sometimes(0.2, max_queue_depth=lambda: chance.choice([64, 128]), kas=lambda: 50)
+        options |= sometimes(0.2, io_unit_size=lambda: 16384)
+        out.append(want("transport", trtype=chance.choice(["TCP", "tcp", "FC"] if bad(0.1) else ["TCP"]), **options))
+    for store in chance.sample(STORES, chance.randint(0, 2)):
+        options = state(0.3) | sometimes(0.8, bdev=lambda: "nowhere" if bad() else chance.choice(DISKS))
+        options |= sometimes(0.3, cluster_size=lambda: "many" if bad(0.1) else chance.choice(CLUSTERS))
+        options |= sometimes(0.2, max_lvols=lambda: chance.choice([1, 100]))
+        out.append(want("lvstore", name="bad/name" if bad() else store, **options))
+    wanted_lvols = chance.sample(LVOLS, chance.randint(0, 6))
+    for lvol in wanted_lvols:
+        store, name = lvol.split("/")
+        options = state(0.4) | sometimes(0.2, thin=lambda: True) | sometimes(0.4, allow_shrink=lambda: True)
+        options |= sometimes(0.9, size=lambda: chance.choice(["0", "big"]) if bad() else f"{chance.randint(1, 50)}MiB")
+        out.append(want("lvol", lvstore="nowhere" if bad() else store, name="a/b" if bad() else name, **options))
+    for nqn_ in chance.sample(SUBSYSTEMS, chance.randint(0, 3)):
+        bdevs = chance.sample([*LVOLS, *wanted_lvols, "s0/a", "s0/b", "d2"], chance.choice([0, 1, 1, 2, 3]))
+        namespaces = [{"bdev": bdev, **sometimes(0.5, nsid=lambda: chance.randint(1, 3))} for bdev in bdevs]
+        options = state(0.3) | sometimes(0.8, namespaces=lambda given=namespaces: given)
+        options |= sometimes(0.7, listeners=lambda: [tcp(port) for port in chance.sample(PORTS, chance.randint(0, 3))])
+        options |= sometimes(0.7, hosts=lambda: ["bad"] if bad() else chance.sample(HOSTS, chance.randint(0, 2)))
+        options |= sometimes(0.4, purge=lambda: chance.sample(PARTS, chance.randint(1, 3)))
+        options |= sometimes(0.1, allow_any_host=lambda: True, max_namespaces=lambda: chance.choice([1, 2, 32]))
+        out.append(want("subsystem", nqn="nqn.bad" if bad() else nqn_, **options))
+    if out and bad(0.1):
+        out.append(chance.choice(out)._replace())
+    chance.shuffle(out)
+    return out
