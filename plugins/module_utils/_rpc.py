@@ -247,7 +247,7 @@ class Client:
         for value in self._framer.feed(data):
             for answer in value if isinstance(value, list) else [value]:
                 if not isinstance(answer, dict):
-                    return replies + self._lose("what came is no JSON-RPC")
+                    return replies + self._lose("what it sent is not JSON-RPC")
                 flight = self._out.pop(answer.get("id"), None)
                 if flight is not None:
                     replies.append(_reply(flight.calls[answer["id"]], answer))
