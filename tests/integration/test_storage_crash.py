@@ -1,0 +1,263 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Killed after any single call, a provisioning run is finished by the next one, with nothing made twice.
+
+Points are the moments at which an answer of the target has come and nobody has seen it yet. The reading calls of a
+run are one batch, answered at once, so that they are one point.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+READS = ["spdk_get_version", "rpc_get_methods", "bdev_get_bdevs"]
+WRITES = [
+    "nvmf_create_transport",
+    "bdev_lvol_create",
+    "nvmf_create_subsystem",
+    "nvmf_subsystem_add_ns",
+    "nvmf_subsystem_add_host",
+    "nvmf_subsystem_add_listener",
+]
+SPDK_TASK = "Converge the SPDK target"
+WAIT_SECONDS = 120
+
+
+def parents():
+    """The parent of each process."""
+    found = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            found[int(path.parent.name)] = int(path.read_text().rpartition(")")[2].split()[1])
+        except (FileNotFoundError, ProcessLookupError):
+            pass
+    return found
+
+
+def playbook_of(pid):
+    """The processes of the ansible-playbook that runs the module pid, itself first."""
+    parent = parents()
+    top = pid
+    while parent[top] != os.getpid():
+        top = parent[top]
+    family = [top]
+    for member in family:
+        family += [child for child, of in parent.items() if of == member]
+    return family
+
+
+def kill(*pids):
+    for pid in pids:
+        os.kill(pid, signal.SIGKILL)
+    until(lambda: not any(alive(pid) for pid in pids))
+
+
+def alive(pid):
+    """Whether a process runs; one that nobody has waited for does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def until(condition):
+    """Wait until the condition holds."""
+    deadline = time.monotonic() + WAIT_SECONDS
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come to this"
+        time.sleep(0.01)
+
+
+def kill_playbook(site, request):
+    kill(*playbook_of(request["pid"]))
+
+
+def kill_controller(site, request):
+    """As when the controller dies and the module on the node goes on."""
+    family = playbook_of(request["pid"])
+    parent = parents()
+    module = {request["pid"], parent[request["pid"]]} - {family[0]}
+    kill(*[pid for pid in family if pid not in module])
+
+
+def kill_module(site, request):
+    kill(request["pid"])
+
+
+def kill_target(site, request):
+    site.target.kill()
+    raise ConnectionResetError
+
+
+def drop_connection(site, request):
+    raise ConnectionResetError
+
+
+def at(site, method, action, occurrence=1):
+    """Arrange that action(site, request) is called at one answer; returns the list of requests it was called with."""
+    done, recorder = [], site.target.recorder
+
+    def before_answer(number):
+        earlier = [request["method"] for request in recorder.requests[: number - 1]]
+        request = recorder.requests[number - 1]
+        if number and not done and request["method"] == method and earlier.count(method) == occurrence - 1:
+            done.append(request)
+            action(site, request)
+
+    recorder.before_answer = before_answer
+    return done
+
+
+def check_recovers(site):
+    """One more run converges, and the one after it does nothing."""
+    recorder = site.target.recorder
+    recorder.before_answer = lambda number: None
+    if not site.target.is_running():
+        site.target.start()
+    recorder.clear()
+    done = site.converge(times=2)
+    assert done.rc == 0, done.output
+    first, second = done.results(SPDK_TASK)
+    assert not any(entry["failed"] for entry in json.loads(first["results_document"]))
+    assert not second["changed"]
+    assert len({request["connection"] for request in recorder.mutations}) <= 1
+    assert not [request for request in recorder.mutations if request["method"].startswith("bdev_lvol_delete")]
+    site.check_served()
+
+
+def test_the_points_are_all_there_are(make_site):
+    site = make_site(lvols=1)
+    assert site.converge().rc == 0
+    requests = site.target.recorder.requests
+    answered = [request["method"] for request in requests]
+    assert answered[:3] == READS
+    assert Counter(request["method"] for request in site.mutations()) == Counter(WRITES)
+    assert answered[-len(WRITES):] == [request["method"] for request in site.mutations()]
+
+
+@pytest.mark.parametrize("method", READS + WRITES)
+@pytest.mark.parametrize("victim", [kill_playbook, kill_module, kill_target])
+def test_killed_after_a_call(make_site, victim, method):
+    site = make_site(lvols=1)
+    killed = at(site, method, victim)
+    first = site.converge()
+    assert [request["method"] for request in killed] == [method]
+    assert first.rc != 0
+    assert "UP" not in {row["state"] for row in site.rows()}
+    check_recovers(site)
+
+
+@pytest.mark.parametrize("victim", [kill_playbook, kill_module, kill_target])
+@pytest.mark.parametrize("method, occurrence", [("bdev_lvol_create", 2), ("nvmf_subsystem_add_host", 2)])
+def test_killed_with_many_calls_in_flight(make_site, victim, method, occurrence):
+    site = make_site(lvols=8)
+    killed = at(site, method, victim, occurrence)
+    assert site.converge().rc != 0
+    assert len(killed) == 1
+    check_recovers(site)
+
+
+@pytest.mark.parametrize("method", ["bdev_lvol_create", "nvmf_subsystem_add_listener"])
+def test_the_module_outlives_the_controller(make_site, method):
+    site = make_site(lvols=2)
+    killed = at(site, method, kill_controller)
+    assert site.converge().rc != 0
+    (request,) = killed
+    until(lambda: not alive(request["pid"]))
+    assert len(site.mutations()) == 1 + 2 * 5
+    assert {row["state"] for row in site.rows()} == {"CREATING"}
+    check_recovers(site)
+
+
+@pytest.mark.parametrize("method", READS + WRITES)
+def test_a_dropped_connection(make_site, method):
+    site = make_site(lvols=1)
+    dropped = at(site, method, drop_connection)
+    done = site.converge()
+    assert len(dropped) == 1
+    if method in WRITES:  # looked again, and went on
+        assert done.rc == 0, done.output
+        assert [request["method"] for request in site.mutations()] == WRITES
+        site.clear()
+        assert site.converge().rc == 0
+        assert site.mutations() == []
+        site.check_served()
+    else:
+        assert done.rc != 0
+        assert "closed the connection" in done.events[-1]["result"]["msg"]
+        assert site.mutations() == []
+        check_recovers(site)
+
+
+def in_background(call):
+    """Run a call in a thread; returns a function that waits for its result."""
+    results = []
+    thread = threading.Thread(target=lambda: results.append(call()))
+    thread.start()
+
+    def wait():
+        thread.join(WAIT_SECONDS)
+        return results[0]
+
+    return wait
+
+
+def holders(path):
+    """How many processes have a file open."""
+    found = 0
+    for directory in Path("/proc").glob("[0-9]*/fd"):
+        try:
+            found += any(os.readlink(link) == str(path) for link in directory.iterdir())
+        except (FileNotFoundError, PermissionError, ProcessLookupError):
+            pass
+    return found
+
+
+@pytest.fixture
+def held(make_site):
+    """A site and a run that is stopped at the answer to its third change until the event is set."""
+    site = make_site(lvols=4)
+    arrived, go = threading.Event(), threading.Event()
+
+    def hold(_site, _request):
+        arrived.set()
+        go.wait(WAIT_SECONDS)
+
+    at(site, "bdev_lvol_create", hold)
+    first = in_background(site.converge)
+    assert arrived.wait(WAIT_SECONDS)
+    yield site, first, go
+    go.set()
+    first()
+
+
+def test_a_second_run_waits_for_the_first(held):
+    site, first, go = held
+    second = in_background(site.converge)
+    until(lambda: holders(f"{site.target.socket}.client.lock") == 2)
+    assert {request["connection"] for request in site.target.recorder.requests} == {1}
+    go.set()
+    assert (first().rc, second().rc) == (0, 0), second().output
+    assert {request["connection"] for request in site.mutations()} == {1}
+    assert len(site.mutations()) == 1 + 4 * 5
+    assert 2 in {request["connection"] for request in site.target.recorder.requests}
+    site.check_served()
+
+
+def test_a_second_run_says_who_holds_the_node(held):
+    site, first, go = held
+    refused = site.converge(host_vars={"storage_node_lock_wait": 0.5})
+    holder = site.target.recorder.requests[0]["pid"]
+    assert refused.rc == 2
+    assert f"another run (process {holder}) holds" in refused.events[-1]["result"]["msg"]
+    assert {request["connection"] for request in site.target.recorder.requests} == {1}
+    go.set()
+    assert first().rc == 0
+    site.check_served()
