@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from functools import lru_cache
 from typing import NamedTuple
 
 from ._errors import Refusal
@@ -49,6 +50,7 @@ def is_uuid(value: str) -> bool:
     return bool(_UUID.match(value.lower()))
 
 
+@lru_cache(maxsize=None)
 def nqn(value: str, what: str = "NQN") -> str:
     """Return ``value`` if it is an NQN as SPDK accepts it: ``nqn.yyyy-mm.<reverse domain>:<name>``, 12 to 223 bytes."""
     text = value or ""
@@ -85,20 +87,21 @@ class Address(NamedTuple):
 
 def address(value: dict) -> Address:
     """Return the canonical form of ``{trtype, traddr, trsvcid, adrfam?}``; it takes an IP address and a port."""
+    return _address(*(value.get(name) or "" for name in ("trtype", "adrfam", "traddr", "trsvcid")))
+
+
+@lru_cache(maxsize=None)
+def _address(kind: str, family: str, host: str, service: str) -> Address:
     try:
-        ip = ipaddress.ip_address(value.get("traddr") or "")
+        ip = ipaddress.ip_address(host)
     except ValueError:
-        raise Refusal(
-            f"listener address {value.get('traddr')!r} is not an IP address (SPDK resolves no names)"
-        ) from None
-    family = f"IPv{ip.version}"
-    wanted = value.get("adrfam")
-    if wanted and wanted.lower() != family.lower():
-        raise Refusal(f"listener address {value['traddr']} is {family}, but adrfam says {wanted}")
-    port = str(value.get("trsvcid") or "")
+        raise Refusal(f"listener address {host!r} is not an IP address (SPDK resolves no names)") from None
+    if family and family.lower() != f"ipv{ip.version}":
+        raise Refusal(f"listener address {host} is IPv{ip.version}, but adrfam says {family}")
+    port = str(service)
     if not (port.isascii() and port.isdigit()) or not 0 < int(port) < 65536:
-        raise Refusal(f"listener port {value.get('trsvcid')!r} is not a port number from 1 to 65535")
-    return Address(trtype(value.get("trtype") or ""), family, str(ip), str(int(port)))
+        raise Refusal(f"listener port {service!r} is not a port number from 1 to 65535")
+    return Address(trtype(kind), f"IPv{ip.version}", str(ip), str(int(port)))
 
 
 def observed_address(value: dict) -> Address:

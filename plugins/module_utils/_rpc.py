@@ -50,7 +50,7 @@ class Framer:
     """Cuts a stream of JSON values that nothing separates into values, torn and merged as the socket delivers them."""
 
     def __init__(self) -> None:
-        self._pending = b""
+        self._pending: list[bytes] = []
         self._decoder = json.JSONDecoder()
 
     def feed(self, data: bytes) -> list:
@@ -58,14 +58,10 @@ class Framer:
 
         A value is only looked for where one can end, so that a large answer is not parsed again for each piece of it.
         """
-        self._pending += data
-        if self._pending[-1:] not in (b"\n", b"}", b"]"):
-            end = self._pending.rfind(b"\n") + 1
-            if end == 0:
-                return []
-        else:
-            end = len(self._pending)
-        text = self._pending[:end].decode("utf-8", "surrogateescape")
+        self._pending.append(data)
+        if b"\n" not in data and data[-1:] not in (b"}", b"]"):
+            return []
+        text = b"".join(self._pending).decode("utf-8", "surrogateescape")
         values, position = [], 0
         while True:
             while position < len(text) and text[position].isspace():
@@ -77,8 +73,7 @@ class Framer:
             except ValueError:
                 break
             values.append(value)
-        rest = text[position:].encode("utf-8", "surrogateescape")
-        self._pending = rest + self._pending[end:]
+        self._pending = [text[position:].encode("utf-8", "surrogateescape")]
         return values
 
 

@@ -123,6 +123,15 @@ class Target:
         self._process.kill()
         self._process.wait()
 
+    @contextmanager
+    def stopped(self):
+        """SIGSTOP for the length of the block: it accepts connections and does nothing."""
+        self._process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._process.send_signal(signal.SIGCONT)
+
     def is_running(self):
         """Whether the process lives."""
         return self._process is not None and self._process.poll() is None
