@@ -190,6 +190,13 @@ def test_a_row_left_out_stays_as_it_is():
     assert [found["id"] for found in transitions(rows, results(3))] == [3]
 
 
+def test_documents_are_read_as_well():
+    """Large lists travel through the role as text."""
+    node = {"lvols": [row(1), row(2, "UP")]}
+    assert storage_desired(json.dumps(node)) == storage_desired(node)
+    assert storage_transitions(json.dumps(node), json.dumps(results())) == storage_transitions(node, results())
+
+
 def test_one_failure_among_many():
     entries = [entry for number in range(40) for entry in results(number, subsystem_failed=number == 7)]
     found = transitions([row(number) for number in range(40)], entries)
