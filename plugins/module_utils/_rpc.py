@@ -39,7 +39,7 @@ class Call(NamedTuple):
 
 
 class Reply(NamedTuple):
-    """How one call ended: ``error`` is None, an RpcError or an UnknownOutcome."""
+    """How one call ended: ``error`` is None, an RpcError, an UnknownOutcome, or a Refusal of a call too large to send."""
 
     call: Call
     result: Any = None
@@ -139,7 +139,9 @@ class Client:
 
     def settle(self) -> list[Reply]:
         """Send what the window allows and wait until at least one call ended; an empty list if nothing is out."""
-        self._fill_window()
+        refused = self._fill_window()
+        if refused:
+            return refused
         while self._out:
             replies = self._exchange()
             if replies:
@@ -196,9 +198,16 @@ class Client:
         self._last_id += 1
         return self._last_id
 
-    def _fill_window(self) -> None:
+    def _fill_window(self) -> list[Reply]:
+        """Send what the window allows; return the calls that are too large to be sent at all."""
+        refused = []
         while self._queue and not self.broken and len(self._out) < WINDOW:
-            self._send({self._next_id(): self._queue.popleft()})
+            call = self._queue.popleft()
+            try:
+                self._send({self._next_id(): call})
+            except Refusal as error:
+                refused.append(Reply(call, error=error))
+        return refused
 
     def _send(self, calls: dict, as_batch: bool = False) -> None:
         requests = []
