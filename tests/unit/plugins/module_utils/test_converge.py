@@ -278,6 +278,15 @@ def test_refused_objects_do_not_stop_others():
         assert_complete(served, dict(list(outcomes.items())[3:]))
 
 
+def test_a_request_that_is_too_large_fails_its_object_only():
+    with serving(fresh()) as served:
+        outcomes = run(served, [want("subsystem", nqn=nqn(9), model_number="x" * 300_000), *estate()])
+        large = outcomes.pop(f"subsystem {nqn(9)}")
+        assert "is over the target's limit of 262144 bytes" in large.error
+        assert not large.result()["changed"]
+        assert_complete(served, outcomes)
+
+
 def test_no_target_is_said_before_anything_is_sent():
     with pytest.raises(Unreachable, match="there is no socket"):
         converge(lambda: Client("/tmp/no-such-socket", 1.0), estate(), False)

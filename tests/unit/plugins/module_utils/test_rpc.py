@@ -380,6 +380,17 @@ def test_a_torn_answer_is_no_answer(path):
             client.call("m", None, "object 1")
 
 
+@pytest.mark.parametrize("garbage", [b"3\n", b'"HTTP"\n', b"[1, 2]\n"])
+def test_an_answer_that_is_not_json_rpc(path, garbage):
+    def script(session: Session) -> None:
+        session.take()
+        session.connection.sendall(garbage)
+
+    with connected(path, script) as (client, _server):
+        with pytest.raises(UnknownOutcome, match="is not JSON-RPC"):
+            client.call("m")
+
+
 # --- sentences for what is not there
 
 
