@@ -39,7 +39,7 @@ class Call(NamedTuple):
 
 
 class Reply(NamedTuple):
-    """How one call ended: ``error`` is None, an RpcError, an UnknownOutcome, or a Refusal of a call too large to send."""
+    """How one call ended: ``error`` is None, an RpcError, an UnknownOutcome, or a Refusal of one too large to send."""
 
     call: Call
     result: Any = None
@@ -247,12 +247,12 @@ class Client:
             return self._lose(f"the connection broke ({os.strerror(error.errno or errno.EIO)})")
         if not data:
             return self._lose("the target closed the connection")
-        replies = []
+        replies: list[Reply] = []
         for value in self._framer.feed(data):
             for answer in value if isinstance(value, list) else [value]:
                 if not isinstance(answer, dict):
                     return replies + self._lose("what it sent is not JSON-RPC")
-                flight = self._out.pop(answer.get("id"), None)
+                flight = self._out.pop(answer.get("id", 0), None)
                 if flight is not None:
                     replies.append(_reply(flight.calls[answer["id"]], answer))
         return replies
