@@ -20,9 +20,13 @@ _ROUNDS = 3
 
 @dataclass
 class Outcome:
-    """What became of one desired object over all rounds; ``after`` is as planned, or as found when it failed."""
+    """What became of one desired object over all rounds; ``after`` is as planned, or as found when it failed.
+
+    ``turn`` is its place in the plan, which need not be its place among the desired objects.
+    """
 
     planned: ObjectPlan
+    turn: int
     before: Optional[dict]
     after: Optional[dict]
     facts: dict
@@ -67,7 +71,7 @@ def converge(
     try:
         found = read_graph(client)
         plan = make_plan(desired, found, assume_missing and dry_run)
-        outcomes = {id(planned.wanted): _outcome(planned) for planned in plan.objects}
+        outcomes = {id(planned.wanted): _outcome(planned, turn) for turn, planned in enumerate(plan.objects)}
         if dry_run:
             for planned in plan.objects:
                 outcomes[id(planned.wanted)].actions = planned.change.actions
@@ -93,9 +97,9 @@ def converge(
         client.close()
 
 
-def _outcome(planned: ObjectPlan) -> Outcome:
+def _outcome(planned: ObjectPlan, turn: int) -> Outcome:
     change = planned.change
-    return Outcome(planned, change.before, change.after, change.facts, change.notes, planned.refusal)
+    return Outcome(planned, turn, change.before, change.after, change.facts, change.notes, planned.refusal)
 
 
 def _settled(planned: ObjectPlan, outcomes: dict, results: dict) -> bool:

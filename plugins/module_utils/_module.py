@@ -114,7 +114,8 @@ def _report(module: AnsibleModule, outcomes: list, **result: Any) -> NoReturn:
         module.warn(f"{len(notes) - _MESSAGE_ITEMS} more notes are in the results")
     result["changed"] = any(outcome.actions for outcome in outcomes)
     if module.check_mode:
-        result["actions"] = [action.describe() for outcome in outcomes for action in outcome.actions]
+        in_order = sorted(outcomes, key=lambda outcome: outcome.turn)
+        result["actions"] = [action.describe() for outcome in in_order for action in outcome.actions]
     if module._diff:
         result["diff"] = [_difference(outcome) for outcome in outcomes if outcome.actions]
     failed = [outcome for outcome in outcomes if outcome.error is not None]

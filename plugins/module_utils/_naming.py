@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from functools import lru_cache
+from functools import cache
 from typing import NamedTuple
 
 from ._errors import Refusal
@@ -50,7 +50,7 @@ def is_uuid(value: str) -> bool:
     return bool(_UUID.match(value.lower()))
 
 
-@lru_cache(maxsize=None)
+@cache
 def nqn(value: str, what: str = "NQN") -> str:
     """Return ``value`` if it is an NQN as SPDK accepts it: ``nqn.yyyy-mm.<reverse domain>:<name>``, 12 to 223 bytes."""
     text = value or ""
@@ -90,7 +90,7 @@ def address(value: dict) -> Address:
     return _address(*(value.get(name) or "" for name in ("trtype", "adrfam", "traddr", "trsvcid")))
 
 
-@lru_cache(maxsize=None)
+@cache
 def _address(kind: str, family: str, host: str, service: str) -> Address:
     try:
         ip = ipaddress.ip_address(host)
@@ -102,6 +102,14 @@ def _address(kind: str, family: str, host: str, service: str) -> Address:
     if not (port.isascii() and port.isdigit()) or not 0 < int(port) < 65536:
         raise Refusal(f"listener port {service!r} is not a port number from 1 to 65535")
     return Address(trtype(kind), f"IPv{ip.version}", str(ip), str(int(port)))
+
+
+def canonical_address(value: Address) -> Address:
+    """Return an observed address with its IP address spelled canonically; the target keeps what it was given."""
+    try:
+        return value._replace(traddr=str(ipaddress.ip_address(value.traddr)))
+    except ValueError:
+        return value
 
 
 def observed_address(value: dict) -> Address:

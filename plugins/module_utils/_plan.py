@@ -160,6 +160,7 @@ class _Planner:
             planned.change = self._work_out(resource, options)
             for action in planned.change.actions:
                 self.graph.release.require(action.method, action.params)
+                self._require_none_refused((*action.holds, *action.uses))
         except DiskengineError as error:
             planned.change = Change(None, None)
             planned.refusal = str(error)
@@ -171,6 +172,11 @@ class _Planner:
             self._order(action)
         planned.change.predict(self.graph)
 
+    def _require_none_refused(self, keys: tuple) -> None:
+        for key in keys:
+            if key in self._refused:
+                raise Refusal(f"skipped, because {self._refused[key]}")
+
     def _work_out(self, resource: Any, options: dict) -> Change:
         assumed: list[str] = []
         while True:
@@ -179,8 +185,7 @@ class _Planner:
             except Missing as missing:
                 if options.get("state") == "absent" and missing.key in self._absent:
                     return Change(None, None)
-                if missing.key in self._refused:
-                    raise Refusal(f"skipped, because {self._refused[missing.key]}") from None
+                self._require_none_refused((missing.key,))
                 if not self._assume_missing:
                     raise
                 assumed.append(f"{missing}; in check mode it is taken to come from an earlier task")

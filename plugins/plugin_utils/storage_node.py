@@ -13,9 +13,9 @@ EXPORTED = ("CREATING", "UP", "RESIZING")
 def storage_desired(node, transport_options=None, purge=()):
     """Return ``{desired, problems}``: a JSON document as M(spdk_node) takes it, and sentences on rows left out of it.
 
-    ``node`` is one node of M(desired_state_info), a dictionary or its document. An lvol is asked for only while its row is CREATING: one that is UP
-    and not there has lost data, and an empty one in its place would hide that. A row without placement is corrupt: it
-    becomes a problem and nothing is asked for it.
+    ``node`` is one node of M(desired_state_info), a dictionary or its document. An lvol is asked for only while its
+    row is CREATING: one that is UP and not there has lost data, and an empty one in its place would hide that. A row
+    without placement is corrupt: it becomes a problem and nothing is asked for it.
     """
     lvols, subsystems, problems, trtypes = [], [], [], {}
     for row in _parsed(node)["lvols"]:
@@ -39,7 +39,8 @@ def storage_desired(node, transport_options=None, purge=()):
 def storage_transitions(node, results):
     """Return the rows for M(record_state): each CREATING lvol whose lvol and export are complete is now UP.
 
-    ``results`` are those of M(spdk_node), a list or their document. In check mode a new lvol has no UUID yet and its row has none.
+    ``results`` are those of M(spdk_node), a list or their document. In check mode a new lvol has no UUID yet and its
+    row has none.
     """
     complete = {_identity(entry): entry.get("uuid") for entry in _parsed(results) if not entry["failed"]}
     rows = []

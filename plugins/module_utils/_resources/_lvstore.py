@@ -15,6 +15,8 @@ from .._sizes import divide_up, format_size, parse_size
 _DEFAULT_CLUSTER_SIZE = 4 << 20
 _DEFAULT_RATIO = 100
 _CLUSTERS_PER_EXTENT_PAGE = 512
+_METADATA_PAGE = 4096
+_MAX_CLUSTER_SIZE = (1 << 32) - _METADATA_PAGE
 
 
 class LvstoreResource:
@@ -99,6 +101,8 @@ def _create(options: dict, cluster_size: int | None, graph: Graph) -> Change:
         raise Missing(("bdev", graph.canonical(options["bdev"])), f"there is no bdev {options['bdev']} on this target")
     _require_blank(bdev, graph)
     clusters_of = cluster_size or _DEFAULT_CLUSTER_SIZE
+    if clusters_of % _METADATA_PAGE or clusters_of > _MAX_CLUSTER_SIZE:
+        raise Refusal(f"cluster_size {format_size(clusters_of)} is not a multiple of 4 KiB below 4 GiB")
     if bdev.size is not None and clusters_of > bdev.size:
         raise Refusal(
             f"a cluster of {format_size(clusters_of)} is larger than bdev {bdev.name} ({format_size(bdev.size)})"
@@ -110,6 +114,8 @@ def _create(options: dict, cluster_size: int | None, graph: Graph) -> Change:
         params["clear_method"] = options["clear_method"]
     if options["max_lvols"] and bdev.size:
         ratio = metadata_ratio(options["max_lvols"], bdev.size, clusters_of)
+        if ratio * (bdev.size // clusters_of) // 100 * _METADATA_PAGE >= bdev.size:
+            raise Refusal(f"metadata for {options['max_lvols']} lvols does not fit on bdev {bdev.name}")
         if ratio > _DEFAULT_RATIO:
             params["num_md_pages_per_cluster_ratio"] = ratio
     action = Action(

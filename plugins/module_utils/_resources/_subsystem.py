@@ -19,6 +19,7 @@ from .._graph import SUBSYSTEM_ATTRIBUTES, Bdev, Graph, Namespace, Subsystem
 from .._plan import DISRUPTIVE, Action, Change, Missing
 
 _MAX_LISTENERS = 16
+_MAX_CNTLID = 65519
 _DEFAULT_MAX_NAMESPACES = 32
 _PARTS = ("listeners", "hosts", "namespaces")
 
@@ -84,6 +85,7 @@ class SubsystemResource:
         found = graph.subsystems.get(nqn)
         if options["state"] == "absent":
             return _delete(found, graph) if found else Change(None, None)
+        _require_valid_attributes(options)
         wanted = _wanted(options, graph)
         if found:
             _require_same_attributes(options, found)
@@ -160,6 +162,19 @@ def _exportable(reference: str, nqn: str, graph: Graph) -> Bdev:
     if bdev.claimed and not exported_as:
         raise Refusal(f"bdev {reference} is claimed by another user within the target (a RAID or an lvstore)")
     return bdev
+
+
+def _require_valid_attributes(options: dict) -> None:
+    """Refuse what the target would refuse with an error that names nothing (contract section 6)."""
+    for name, limit in (("serial_number", 20), ("model_number", 40)):
+        value = options[name]
+        if value is not None and not (0 < len(value) <= limit and value.isascii() and value.isprintable()):
+            raise Refusal(f"{name} {value!r} is not 1 to {limit} printable ASCII characters")
+    if options["max_namespaces"] is not None and options["max_namespaces"] < 1:
+        raise Refusal(f"max_namespaces {options['max_namespaces']} is not a positive number")
+    lowest, highest = options["min_cntlid"] or 1, options["max_cntlid"] or _MAX_CNTLID
+    if not 1 <= lowest <= highest <= _MAX_CNTLID:
+        raise Refusal(f"controller IDs from {lowest} to {highest} are not a range within 1 to {_MAX_CNTLID}")
 
 
 def _require_same_attributes(options: dict, found: Subsystem) -> None:
@@ -299,10 +314,11 @@ class _Comparison:
 
     def _listeners(self) -> frozenset:
         current = self._current.listeners
-        extras = sorted(current.difference(self._wanted.listeners))
+        canonical = {_naming.canonical_address(address) for address in current}
+        extras = sorted(a for a in current if _naming.canonical_address(a) not in self._wanted.listeners)
         described = ", ".join(f"listener {address}" for address in extras)
         purge = self._options["listeners"] is not None and self._extra("listeners", extras, described)
-        missing = [address for address in self._wanted.listeners if address not in current]
+        missing = [address for address in self._wanted.listeners if address not in canonical]
         if len(current) + len(missing) > _MAX_LISTENERS:
             raise Refusal(
                 f"it has {len(current)} listeners and {len(missing)} more are wanted; SPDK takes {_MAX_LISTENERS}: "

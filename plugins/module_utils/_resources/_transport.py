@@ -64,8 +64,9 @@ class TransportResource:
 
     @staticmethod
     def keys(options: dict, graph: Graph) -> list:
-        """Return the keys under which others rely on this object."""
-        return [("transport", options["trtype"].upper())]
+        """Return the keys under which others rely on this object; one that is there serves them as it is."""
+        trtype = options["trtype"].upper()
+        return [] if trtype in graph.transports else [("transport", trtype)]
 
     @staticmethod
     def plan(options: dict, graph: Graph) -> Change:

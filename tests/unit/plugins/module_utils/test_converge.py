@@ -15,6 +15,7 @@ import pytest
 import spdk_sim
 from ansible_collections.excloud.diskengine.plugins.module_utils._converge import converge
 from ansible_collections.excloud.diskengine.plugins.module_utils._errors import Unreachable
+from ansible_collections.excloud.diskengine.plugins.module_utils._releases import Release
 from ansible_collections.excloud.diskengine.plugins.module_utils._rpc import Client
 from ansible_collections.excloud.diskengine.tests.unit.plugins.module_utils.helpers import (
     HOST,
@@ -278,12 +279,14 @@ def test_refused_objects_do_not_stop_others():
         assert_complete(served, dict(list(outcomes.items())[3:]))
 
 
-def test_a_request_that_is_too_large_fails_its_object_only():
+def test_a_request_that_is_too_large_fails_its_object_only(monkeypatch):
+    monkeypatch.setattr(Release, "request_limit", 530)
+    long_nqn = nqn(9).ljust(223, "x")
     with serving(fresh()) as served:
-        outcomes = run(served, [want("subsystem", nqn=nqn(9), model_number="x" * 300_000), *estate()])
-        large = outcomes.pop(f"subsystem {nqn(9)}")
-        assert "is over the target's limit of 262144 bytes" in large.error
-        assert not large.result()["changed"]
+        outcomes = run(served, [want("subsystem", nqn=long_nqn, hosts=[nqn(8).ljust(223, "x")]), *estate()])
+        large = outcomes.pop(f"subsystem {long_nqn}")
+        assert "is over the target's limit of 530 bytes" in large.error
+        assert [action.method for action in large.actions] == ["nvmf_create_subsystem"]
         assert_complete(served, outcomes)
 
 

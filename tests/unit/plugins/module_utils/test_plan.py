@@ -970,3 +970,60 @@ def test_order(steps, needs):
     ]
     actions = make_plan(desired, graph).actions
     assert [sorted(actions.index(need) for need in action.needs) for action in actions] == needs
+
+
+# --- what others rely on, spellings, attributes ---
+
+
+def test_what_relies_on_a_refused_lvol_is_skipped(target):
+    lvol(target, thin=True)
+    mirror = want("subsystem", nqn=nqn(1), namespaces=[{"bdev": "lvs/1", "nsid": 1}])
+    planned = plan(target, want("lvol", name="1", lvstore="lvs", size="8MiB", thin=False), mirror)
+    assert "skipped, because lvol lvs/1 failed: it is thin, wanted thick" in refusals(planned)[f"subsystem {nqn(1)}"]
+    assert not planned.actions
+    assert_works(target, plan(target, mirror), "nvmf_create_subsystem", "nvmf_subsystem_add_ns")
+
+
+def test_a_transport_with_other_options_still_serves(target):
+    exported = want("subsystem", nqn=nqn(1), listeners=[{"traddr": "127.0.0.1", "trsvcid": "4420"}])
+    planned = plan(target, want("transport", trtype="TCP", max_queue_depth=7), exported)
+    assert list(refusals(planned)) == ["transport TCP"]
+    assert methods(planned) == ["nvmf_create_subsystem", "nvmf_subsystem_add_listener"]
+
+
+def test_a_listener_in_another_spelling_is_the_same(target):
+    target.call("nvmf_create_subsystem", {"nqn": nqn(1)})
+    long = {"trtype": "TCP", "adrfam": "IPv6", "traddr": "fd00:0:0:0:0:0:0:1", "trsvcid": "4420"}
+    target.call("nvmf_subsystem_add_listener", {"nqn": nqn(1), "listen_address": long})
+    short = [{"traddr": "fd00::1", "trsvcid": "4420"}]
+    assert methods(plan(target, want("subsystem", nqn=nqn(1), listeners=short))) == []
+    removed = plan(target, want("subsystem", nqn=nqn(1), listeners=[], purge=["listeners"]))
+    assert calls(removed) == [("nvmf_subsystem_remove_listener", {"nqn": nqn(1), "listen_address": long})]
+    carry_out(target, removed)
+
+
+@pytest.mark.parametrize(
+    ("bad", "good"),
+    [
+        ({"serial_number": "x" * 21}, {"serial_number": "x" * 20}),
+        ({"model_number": "x" * 41}, {"model_number": "x" * 40}),
+        ({"model_number": "Modell ä"}, {"model_number": "Model a"}),
+        ({"max_namespaces": 0}, {"max_namespaces": 1}),
+        ({"min_cntlid": 9, "max_cntlid": 8}, {"min_cntlid": 8, "max_cntlid": 8}),
+        ({"max_cntlid": 65520}, {"max_cntlid": 65519}),
+    ],
+)
+def test_attributes_are_checked_before_anything_is_sent(target, bad, good):
+    assert_refused(plan(target, want("subsystem", nqn=nqn(1), **bad)))
+    assert_works(target, plan(target, want("subsystem", nqn=nqn(1), **good)), "nvmf_create_subsystem")
+
+
+@pytest.mark.parametrize("size", ["4097", "4GiB", "2KiB"])
+def test_a_cluster_size_that_spdk_cannot_take(target, size):
+    assert_refused(plan(target, want("lvstore", name="new", bdev="d1", cluster_size=size)), "cluster_size")
+
+
+def test_more_lvols_than_a_bdev_has_room_for(target):
+    assert_refused(plan(target, want("lvstore", name="new", bdev="d1", max_lvols=100_000)), "does not fit on bdev d1")
+    few = plan(target, want("lvstore", name="new", bdev="d1", max_lvols=1000))
+    assert_works(target, few, "bdev_lvol_create_lvstore")
