@@ -1,0 +1,391 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Each module by the three steps: check mode predicts, the run does just that, and then there is nothing to do."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+
+import pytest
+from support.ansible import play, run_playbook
+from support.targets import free_port
+
+NQN = "nqn.2024-01.io.excloud:storage.test"
+HOST = "nqn.2024-01.io.excloud:host"
+OTHER = "nqn.2024-01.io.excloud:other"
+MIB = 1 << 20
+RUN_SECONDS = 60  # for a thousand objects in one task, on a busy machine
+
+
+def canonical(call):
+    return json.dumps([call["method"], call["params"]], sort_keys=True)
+
+
+def tasks_of(name, module, options):
+    call = {f"excloud.diskengine.{module}": options, "diff": True}
+    return [
+        {"name": f"{name}: check", "check_mode": True, **call},
+        {"name": f"{name}: run", **call},
+        {"name": f"{name}: again", "check_mode": True, **call},
+    ]
+
+
+def three_steps(target, *steps):
+    """Do the three steps for each of (name, module, options, methods that are called); returns the results of the runs.
+
+    All of it is one playbook; each task is one connection.
+    """
+    target.recorder.clear()
+    tasks = [task for name, module, options, _methods in steps for task in tasks_of(name, module, options)]
+    defaults = {"group/excloud.diskengine.spdk": {"socket": target.socket}}
+    done = run_playbook(play(*tasks, module_defaults=defaults))
+    assert done.rc == 0, done.output
+    connections = list(dict.fromkeys(call["connection"] for call in target.recorder.requests))
+    assert len(connections) == len(tasks)
+    runs = []
+    for number, (name, _module, _options, methods) in enumerate(steps):
+        check, run, again = (done.result(f"{name}: {step}") for step in ("check", "run", "again"))
+        sent = [
+            Counter(canonical(call) for call in target.recorder.mutations if call["connection"] == connection)
+            for connection in connections[3 * number : 3 * number + 3]
+        ]
+        assert (check["changed"], run["changed"], again["changed"]) == (True, True, False), name
+        assert sent == [Counter(), Counter(map(canonical, check["actions"])), Counter()], name
+        assert Counter(call["method"] for call in check["actions"]) == Counter(methods), name
+        assert check["diff"] == run["diff"] != [], name
+        assert again["diff"] == again["actions"] == [], name
+        assert len(check["results"]) == len(run["results"]) == len(again["results"])
+        for predicted, did, found in zip(check["results"], run["results"], again["results"]):
+            assert predicted["before"] == did["before"], name
+            assert predicted["after"] == did["after"] == found["after"] == found["before"], name
+            assert predicted["actions"] == did["actions"], name
+            assert not found["actions"] and not found["changed"], name
+        runs.append(run)
+    return runs
+
+
+def refusals(target, *cases):
+    """Try (module, options); returns the messages. Nothing is sent for any."""
+    target.recorder.clear()
+    tasks = [
+        {"name": str(number), f"excloud.diskengine.{module}": {"socket": target.socket, **options}, "ignore_errors": True}
+        for number, (module, options) in enumerate(cases)
+    ]
+    done = run_playbook(play(*tasks))
+    assert [event["event"] for event in done.events] == ["ignored"] * len(cases)
+    assert target.recorder.mutations == []
+    assert "Traceback" not in done.output
+    return [event["result"]["msg"] for event in done.events]
+
+
+def lvols(target):
+    """(Size in MiB, whether thin) of each lvol by alias."""
+    sizes = {bdev["name"]: bdev["num_blocks"] * bdev["block_size"] // MIB for bdev in target.call("bdev_get_bdevs")}
+    return {
+        lvol["alias"]: (sizes[lvol["uuid"]], lvol["is_thin_provisioned"]) for lvol in target.call("bdev_lvol_get_lvols")
+    }
+
+
+def export(target, bdev, **more):
+    target.call("nvmf_create_subsystem", {"nqn": NQN, "allow_any_host": False, **more})
+    target.call("nvmf_subsystem_add_ns", {"nqn": NQN, "namespace": {"bdev_name": bdev, "nsid": 1}})
+
+
+def test_transports(target):
+    wanted = {"trtype": "tcp", "max_queue_depth": 64}
+    (one,) = three_steps(target, ("create", "spdk_transport", wanted, ["nvmf_create_transport"]))
+    assert one["results"][0]["trtype"] == "TCP"
+    (transport,) = target.call("nvmf_get_transports")
+    assert (transport["trtype"], transport["max_queue_depth"]) == ("TCP", 64)
+    same = {"name": "Same", "excloud.diskengine.spdk_transport": {"socket": target.socket, "transports": [{"trtype": "TCP"}]}}
+    assert run_playbook(play(same)).result("Same")["changed"] is False
+    absent, depth, nowhere = refusals(
+        target,
+        ("spdk_transport", {"trtype": "TCP", "state": "absent"}),
+        ("spdk_transport", {"trtype": "TCP", "max_queue_depth": 128}),
+        ("spdk_transport", {"transports": [{"trtype": "TCP", "max_queue_depth": 32}, {"trtype": "TCP"}]}),
+    )
+    assert "SPDK cannot delete a transport" in absent
+    assert "max_queue_depth is 64, wanted 128" in depth
+    assert "it is named 2 times" in nowhere
+
+
+def test_transport_list(make_target):
+    target = make_target()
+    wanted = [{"trtype": "TCP", "in_capsule_data_size": 8192}]
+    three_steps(target, ("list", "spdk_transport", {"transports": wanted}, ["nvmf_create_transport"]))
+    assert target.call("nvmf_get_transports")[0]["in_capsule_data_size"] == 8192
+
+
+def test_lvstores(make_target):
+    target = make_target()
+    for name in ("d0", "d1", "d2"):
+        target.add_disk(name, 128 * MIB)
+    create, delete = "bdev_lvol_create_lvstore", "bdev_lvol_delete_lvstore"
+    runs = three_steps(
+        target,
+        ("one", "spdk_lvstore", {"name": "s0", "bdev": "d0", "cluster_size": "1MiB", "clear_method": "none"}, [create]),
+        (
+            "list",
+            "spdk_lvstore",
+            {"lvstores": [{"name": "s1", "bdev": "d1"}, {"name": "s2", "bdev": "d2", "max_lvols": 200}]},
+            [create] * 2,
+        ),
+        ("absent", "spdk_lvstore", {"name": "s1", "state": "absent"}, [delete]),
+        (
+            "moved",
+            "spdk_lvstore",
+            {"lvstores": [{"name": "s2", "state": "absent"}, {"name": "s3", "bdev": "d1"}]},
+            [create, delete],
+        ),
+    )
+    stores = {store["name"]: store for store in target.call("bdev_lvol_get_lvstores")}
+    assert set(stores) == {"s0", "s3"}
+    assert stores["s0"]["cluster_size"] == MIB
+    assert runs[0]["results"][0]["uuid"] == stores["s0"]["uuid"]
+    assert stores["s3"]["base_bdev"] == "d1"
+    target.call("bdev_lvol_create", {"lvs_name": "s0", "lvol_name": "x", "size_in_mib": 1})
+    used, size, place, over = refusals(
+        target,
+        ("spdk_lvstore", {"name": "s0", "state": "absent"}),
+        ("spdk_lvstore", {"name": "s0", "bdev": "d0", "cluster_size": "4MiB"}),
+        ("spdk_lvstore", {"name": "s0", "bdev": "d2"}),
+        ("spdk_lvstore", {"name": "s4", "bdev": "d0"}),
+    )
+    assert "it holds 1 lvol(s): x; delete them first" in used
+    assert "its clusters are 1 MiB, wanted 4 MiB" in size
+    assert "is on bdev d0, not on d2" in place
+    assert "bdev d0 holds the lvstore s0; it is never overwritten" in over
+
+
+def test_lvols(target):
+    store = target.call("bdev_lvol_get_lvstores")[0]["uuid"]
+    create, resize, delete = "bdev_lvol_create", "bdev_lvol_resize", "bdev_lvol_delete"
+    several = [
+        {"name": "b", "lvstore": store, "size": "10MiB"},
+        {"name": "c", "lvstore": store.upper(), "size": 4 * MIB, "thin": True, "clear_method": "none"},
+        {"name": "d", "lvstore": "lvs-0", "size": "0.0078125GiB", "thin": True, "clear_method": "write_zeroes"},
+    ]
+    runs = three_steps(
+        target,
+        ("one", "spdk_lvol", {"name": "a", "lvstore": "lvs-0", "size": "1GiB", "thin": True}, [create]),
+        ("list", "spdk_lvol", {"lvols": several}, [create] * 3),
+        ("grow", "spdk_lvol", {"name": "b", "lvstore": "lvs-0", "size": "20MiB"}, [resize]),
+        ("shrink", "spdk_lvol", {"name": "b", "lvstore": "lvs-0", "size": "8MiB", "allow_shrink": True}, [resize]),
+        ("absent", "spdk_lvol", {"name": "a", "lvstore": "lvs-0", "state": "absent"}, [delete]),
+        (
+            "both",
+            "spdk_lvol",
+            {
+                "lvols": [
+                    {"name": "c", "lvstore": "lvs-0", "state": "absent"},
+                    {"name": "e", "lvstore": "lvs-0", "size": "4MiB"},
+                    {"name": "d", "lvstore": "lvs-0", "size": "16MiB"},
+                ]
+            },
+            [delete, create, resize],
+        ),
+    )
+    assert lvols(target) == {"lvs-0/b": (8, False), "lvs-0/e": (4, False), "lvs-0/d": (16, True)}
+    uuids = {lvol["name"]: lvol["uuid"] for lvol in target.call("bdev_lvol_get_lvols")}
+    assert runs[1]["results"][0]["uuid"] == uuids["b"]
+    assert "10 MiB was rounded up to 12 MiB, whole clusters of 4 MiB" in runs[1]["results"][0]["notes"]
+
+
+def test_what_lvols_refuse(target):
+    for name, thin in (("free", False), ("shown", True)):
+        target.call("bdev_lvol_create", {"lvs_name": "lvs-0", "lvol_name": name, "size_in_mib": 12, "thin_provision": thin})
+    target.call("bdev_lvol_snapshot", {"lvol_name": "lvs-0/free", "snapshot_name": "snap"})
+    export(target, "lvs-0/shown")
+    lvol = {"lvstore": "lvs-0"}
+    messages = refusals(
+        target,
+        ("spdk_lvol", {**lvol, "name": "shown", "size": "4MiB"}),
+        ("spdk_lvol", {**lvol, "name": "shown", "size": "4MiB", "allow_shrink": True}),
+        ("spdk_lvol", {**lvol, "name": "shown", "state": "absent"}),
+        ("spdk_lvol", {**lvol, "name": "shown", "thin": False}),
+        ("spdk_lvol", {**lvol, "name": "snap", "size": "12MiB"}),
+        ("spdk_lvol", {**lvol, "name": "snap", "state": "absent"}),
+        ("spdk_lvol", {"lvstore": "gone", "name": "shown", "state": "absent"}),
+    )
+    says = [
+        "shrinking from 12 MiB to 4 MiB gives up data; it is done only with allow_shrink: true",
+        f"it is exported as namespace 1 of {NQN}",
+        f"it is exported as namespace 1 of {NQN}; take that away first",
+        "it is thin, wanted thick; SPDK cannot change that in place",
+        "a snapshot has that name",
+        "it is a snapshot; this module deletes lvols only",
+        "lvstore gone is not loaded on this target",
+    ]
+    assert [said in message for said, message in zip(says, messages)] == [True] * len(says), messages
+
+
+def test_subsystems(target):
+    target.call("nvmf_create_transport", {"trtype": "TCP"})
+    for name in "abc":
+        target.call("bdev_lvol_create", {"lvs_name": "lvs-0", "lvol_name": name, "size_in_mib": 4})
+    ports = [str(free_port()) for _number in range(3)]
+    one = {
+        "nqn": NQN,
+        "serial_number": "0815",
+        "model_number": "test",
+        "max_namespaces": 4,
+        "listeners": [{"traddr": "127.0.0.1", "trsvcid": ports[0]}],
+        "hosts": [HOST],
+        "namespaces": [{"bdev": "lvs-0/a"}],
+    }
+    changed = {
+        "nqn": NQN,
+        "listeners": [{"traddr": "127.0.0.1", "trsvcid": ports[1]}],
+        "hosts": [OTHER],
+        "namespaces": [{"bdev": "lvs-0/a"}, {"bdev": "lvs-0/b", "nsid": 3}],
+    }
+    create, remove = "nvmf_subsystem_add_", "nvmf_subsystem_remove_"
+    three_steps(
+        target,
+        ("create", "spdk_subsystem", one, ["nvmf_create_subsystem", *[create + part for part in ("ns", "host", "listener")]]),
+        ("add", "spdk_subsystem", changed, [create + part for part in ("ns", "host", "listener")]),
+        (
+            "purge",
+            "spdk_subsystem",
+            {**changed, "namespaces": [{"bdev": "lvs-0/b", "nsid": 3}], "purge": ["listeners", "hosts", "namespaces"]},
+            [remove + part for part in ("ns", "host", "listener")],
+        ),
+        ("open", "spdk_subsystem", {"nqn": NQN, "allow_any_host": True}, ["nvmf_subsystem_allow_any_host"]),
+        (
+            "list",
+            "spdk_subsystem",
+            {"subsystems": [{"nqn": NQN}, {"nqn": OTHER, "namespaces": [{"bdev": "lvs-0/c"}], "ana_reporting": True}]},
+            ["nvmf_subsystem_allow_any_host", "nvmf_create_subsystem", create + "ns"],
+        ),
+        ("absent", "spdk_subsystem", {"nqn": OTHER, "state": "absent"}, ["nvmf_delete_subsystem"]),
+    )
+    assert target.exports() == {NQN: ([f"127.0.0.1:{ports[1]}"], [OTHER], ["lvs-0/b"])}
+    (shown,) = [item for item in target.call("nvmf_get_subsystems") if item["nqn"] == NQN]
+    assert (shown["serial_number"], shown["model_number"], shown["max_namespaces"]) == ("0815", "test", 4)
+    assert [item["nsid"] for item in shown["namespaces"]] == [3]
+    assert shown["allow_any_host"] is False
+    fixed, elsewhere, other = refusals(
+        target,
+        ("spdk_subsystem", {"nqn": NQN, "serial_number": "4711"}),
+        ("spdk_subsystem", {"nqn": OTHER, "namespaces": [{"bdev": "lvs-0/b"}]}),
+        ("spdk_subsystem", {"nqn": NQN, "namespaces": [{"bdev": "lvs-0/c", "nsid": 3}]}),
+    )
+    assert "serial_number is 0815, wanted 4711; SPDK cannot change that" in fixed
+    assert f"bdev lvs-0/b is already exported as namespace 3 of {NQN}" in elsewhere
+    assert "namespace 3 shows bdev lvs-0/b, wanted lvs-0/c" in other
+
+
+def test_a_whole_node_and_its_removal(make_target):
+    target = make_target()
+    target.add_disk("d0", 128 * MIB)
+    listener = {"traddr": "127.0.0.1", "trsvcid": str(free_port())}
+    node = {
+        "transports": [{"trtype": "TCP"}],
+        "lvstores": [{"name": "s0", "bdev": "d0"}],
+        "lvols": [{"name": "a", "lvstore": "s0", "size": "4MiB"}],
+        "subsystems": [{"nqn": NQN, "listeners": [listener], "hosts": [HOST], "namespaces": [{"bdev": "s0/a", "nsid": 1}]}],
+    }
+    gone = {"state": "absent"}
+    away = {
+        "lvstores": [{"name": "s0", **gone}],
+        "lvols": [{"name": "a", "lvstore": "s0", **gone}],
+        "subsystems": [{"nqn": NQN, **gone}],
+    }
+    assert target.exports() == {}
+    calls = node_steps(target, node)
+    assert target.exports() == {NQN: ([f"127.0.0.1:{listener['trsvcid']}"], [HOST], ["s0/a"])}
+    assert calls == [
+        "nvmf_create_transport",
+        "bdev_lvol_create_lvstore",
+        "bdev_lvol_create",
+        "nvmf_create_subsystem",
+        "nvmf_subsystem_add_ns",
+        "nvmf_subsystem_add_host",
+        "nvmf_subsystem_add_listener",
+    ]
+    assert node_steps(target, away) == ["nvmf_delete_subsystem", "bdev_lvol_delete", "bdev_lvol_delete_lvstore"]
+    assert (target.exports(), target.call("bdev_lvol_get_lvstores")) == ({}, [])
+
+
+def node_steps(target, desired):
+    """Like three_steps() for spdk_node, whose results are brief; returns the methods in order."""
+    target.recorder.clear()
+    options = {"socket": target.socket, "desired": json.dumps(desired)}
+    done = run_playbook(play(*tasks_of("node", "spdk_node", options)))
+    assert done.rc == 0, done.output
+    check, run, again = (done.result(f"node: {step}") for step in ("check", "run", "again"))
+    assert (check["changed"], run["changed"], again["changed"]) == (True, True, False)
+    assert check["diff"] == run["diff"] != []
+    sent = target.recorder.mutations
+    assert [canonical(call) for call in sent] == [canonical(call) for call in check["actions"]]
+    return [call["method"] for call in sent]
+
+
+def test_metadata_for_many_lvols(make_target):
+    """Three hundred lvols on 64 clusters: with max_lvols there is room for them, without there is not."""
+    target = make_target()
+    for name in ("d0", "d1"):
+        target.add_disk(name, 256 * MIB)
+    many = {
+        store: [{"name": str(number), "lvstore": store, "size": "4MiB", "thin": True} for number in range(300)]
+        for store in ("roomy", "default")
+    }
+    stores = [{"name": "roomy", "bdev": "d0", "max_lvols": 300}, {"name": "default", "bdev": "d1"}]
+    done = run_playbook(
+        play(
+            {"name": "Stores", "excloud.diskengine.spdk_lvstore": {"socket": target.socket, "lvstores": stores}},
+            {"name": "Roomy", "excloud.diskengine.spdk_lvol": {"socket": target.socket, "lvols": many["roomy"]}},
+            {"name": "Default", "excloud.diskengine.spdk_lvol": {"socket": target.socket, "lvols": many["default"]}},
+        )
+    )
+    made = Counter(lvol["lvs"]["name"] for lvol in target.call("bdev_lvol_get_lvols"))
+    assert done.result("Roomy")["changed"] is True and not done.result("Roomy").get("failed")
+    assert made["roomy"] == 300
+    # Where the store is full the task says for each of the rest what the target answered.
+    full = done.result("Default")
+    assert 32 <= made["default"] < 300
+    assert sum(entry["failed"] for entry in full["results"]) == 300 - made["default"]
+    assert full["msg"].startswith(f"{300 - made['default']} of 300 objects failed: ")
+    assert full["msg"].endswith(f"; and {290 - made['default']} more")
+    assert done.rc == 2
+
+
+def test_a_thousand_objects_in_one_task(make_target):
+    target = make_target()
+    target.add_disk("d0", 1024 * MIB)
+    lvols = [{"name": str(number), "lvstore": "s0", "size": "4MiB", "thin": True} for number in range(1000)]
+    tasks = [
+        {"name": "Store", "excloud.diskengine.spdk_lvstore": {"name": "s0", "bdev": "d0", "max_lvols": 1000}},
+        {"name": "Make", "excloud.diskengine.spdk_lvol": {"lvols": lvols}},
+    ]
+    defaults = {"group/excloud.diskengine.spdk": {"socket": target.socket}}
+    start = time.monotonic()
+    done = run_playbook(play(*tasks, module_defaults=defaults))
+    assert time.monotonic() - start < RUN_SECONDS
+    assert done.rc == 0, done.output[-2000:]
+    assert len(done.result("Make")["results"]) == len({entry["uuid"] for entry in done.result("Make")["results"]}) == 1000
+    assert len(target.call("bdev_lvol_get_lvols")) == 1000
+    created = [call for call in target.recorder.mutations if call["method"] == "bdev_lvol_create"]
+    assert (len(created), len({call["connection"] for call in created})) == (1000, 1)
+
+    target.recorder.clear()
+    start = time.monotonic()
+    again = run_playbook(play(*tasks, module_defaults=defaults))
+    assert time.monotonic() - start < RUN_SECONDS
+    assert (again.rc, again.changed["localhost"], target.recorder.mutations) == (0, 0, [])
+
+
+@pytest.mark.parametrize("module", ["spdk_lvol", "spdk_node", "spdk_info", "spdk_rpc"])
+def test_the_action_group_gives_the_socket(target, module):
+    options = {
+        "spdk_lvol": {"name": "a", "lvstore": "lvs-0", "size": "4MiB"},
+        "spdk_node": {"desired": "{}"},
+        "spdk_info": {},
+        "spdk_rpc": {"method": "bdev_lvol_get_lvols"},
+    }[module]
+    defaults = {"group/excloud.diskengine.spdk": {"socket": target.socket}}
+    done = run_playbook(play({"name": "Try", f"excloud.diskengine.{module}": options}, module_defaults=defaults))
+    assert done.rc == 0, done.output
+    assert {call["connection"] for call in target.recorder.requests} == {1}
