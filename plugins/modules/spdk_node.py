@@ -56,7 +56,7 @@ EXAMPLES = r"""
 RETURN = r"""
 results:
   description: One entry for each object, in the order in which they were given.
-  returned: always, unless the target could not be reached
+  returned: always, unless the target could not be reached or the desired state came as a document
   type: list
   elements: dict
   contains:
