@@ -1,0 +1,233 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the modules return is what they document, what spdk_info reads can be asked for, and raw calls are honest."""
+
+from __future__ import annotations
+
+import ast
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+from support.ansible import play, run_playbook
+from support.targets import free_port
+
+MODULES = Path(__file__).resolve().parents[2] / "plugins" / "modules"
+NQN = "nqn.2024-01.io.excloud:storage.test"
+LVOL = {"name": "a", "lvstore": "lvs-0", "size": "5MiB"}
+SUBSYSTEM = {"nqn": NQN, "namespaces": [{"bdev": "lvs-0/a"}]}
+
+# What Ansible adds to every result.
+EVERYWHERE = {"changed", "failed", "msg", "exception", "invocation", "diff", "warnings", "deprecations"}
+
+# Tasks of one play; each name begins with the module. Those that end in "fails" do.
+TASKS = {
+    "transport one": {"trtype": "TCP"},
+    "transport again": {"transports": [{"trtype": "TCP"}]},
+    "transport fails": {"trtype": "TCP", "state": "absent"},
+    "lvstore one": {"name": "new", "bdev": "ram"},
+    "lvstore again": {"lvstores": [{"name": "new", "bdev": "ram"}, {"name": "lvs-0"}]},
+    "lvstore away": {"name": "new", "state": "absent"},
+    "lvstore gone": {"name": "new", "state": "absent"},
+    "lvstore fails": {"name": "new", "bdev": "disk-lvs-0"},
+    "lvol one": LVOL,
+    "lvol again": {"lvols": [LVOL]},
+    "lvol fails": {"lvols": [LVOL, {**LVOL, "name": "b", "size": "1TiB"}]},
+    "lvol gone": {"name": "b", "lvstore": "lvs-0", "state": "absent"},
+    "subsystem one": SUBSYSTEM,
+    "subsystem again": {"subsystems": [SUBSYSTEM]},
+    "subsystem fails": {"nqn": NQN, "serial_number": "other"},
+    "subsystem away": {"nqn": NQN, "state": "absent"},
+    "node one": {"transports": [{"trtype": "TCP"}], "lvols": [{**LVOL, "name": "c"}], "subsystems": [SUBSYSTEM]},
+    "node again": {"lvols": [LVOL], "lvstores": [{"name": "lvs-0"}], "subsystems": [SUBSYSTEM]},
+    "node document": {"desired": json.dumps({"lvols": [LVOL, {**LVOL, "name": "e"}]})},
+    "node fails": {"lvols": [{**LVOL, "name": "d", "size": "1TiB"}, LVOL]},
+    "info one": {},
+    "rpc reads": {"method": "bdev_get_bdevs"},
+    "rpc changes": {"method": "bdev_malloc_create", "params": {"name": "ram2", "num_blocks": 8, "block_size": 4096}},
+    "rpc fails": {"method": "bdev_malloc_delete", "params": {"name": "nothing"}},
+}
+
+
+def returned(module):
+    """The RETURN documentation of a module."""
+    for node in ast.parse((MODULES / f"{module}.py").read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.Assign) and node.targets[0].id == "RETURN":
+            return yaml.safe_load(ast.literal_eval(node.value))
+    raise AssertionError(f"{module} documents no results")
+
+
+def differences(documented, value, failed, check, where):
+    """Keys that are there and not documented, and the other way round."""
+    found = [f"{where}: {key} is not documented" for key in value.keys() - documented.keys()]
+    for key, entry in documented.items():
+        when = entry.get("returned", "")
+        promised = when.startswith("always") or (when == "success" and not failed) or (check and "check mode" in when)
+        if "came as a document" in when:
+            promised = ("results_document" in value) == (key == "results_document")
+        if key not in value:
+            found += [f"{where}: {key} is missing"] if promised else []
+            continue
+        if "check mode" in when and not check:
+            found.append(f"{where}: {key} is there outside check mode")
+        for item in value[key] if isinstance(value[key], list) else [value[key]]:
+            if "contains" in entry and item is not None:
+                found += differences(entry["contains"], item, failed, check, f"{where}.{key}")
+    return found
+
+
+def test_results_are_as_documented(target):
+    target.call("bdev_malloc_create", {"name": "ram", "num_blocks": 8192, "block_size": 4096})
+    tasks = []
+    for name, options in TASKS.items():
+        module = f"excloud.diskengine.spdk_{name.split()[0]}"
+        task = {module: {"socket": target.socket, **options}, "ignore_errors": True}
+        if not name.endswith(("again", "gone")):
+            tasks.append({"name": f"{name} check", "check_mode": True, **task})
+        tasks.append({"name": name, **task})
+    done = run_playbook(play(*tasks))
+    assert "Traceback" not in done.output
+    wrong, seen = [], set()
+    for event in done.events:
+        name, check = event["task"].removesuffix(" check"), event["task"].endswith(" check")
+        module = "spdk_" + name.split()[0]
+        failed = event["event"] == "ignored"
+        if failed != name.endswith("fails") and not (check and module == "spdk_rpc"):
+            wrong.append(f"{event['task']}: {event['result'].get('msg', 'it did not fail')}")
+        documentation = returned(module)
+        own = {
+            key: value
+            for key, value in event["result"].items()
+            if not key.startswith("_ansible") and (key not in EVERYWHERE or key in documentation)
+        }
+        wrong += differences(documentation, own, failed, check, event["task"])
+        seen |= {module}
+        seen |= {f"{module}.{key}" for key in own}
+    assert not wrong, "\n".join(wrong)
+    assert {path.stem for path in MODULES.glob("spdk_*.py")} <= seen
+    # Every top-level key that is documented came at least once.
+    assert {f"{module}.{key}" for module in sorted(seen) if "." not in module for key in returned(module)} <= seen
+
+
+def test_an_unreachable_target_returns_only_a_message(tmp_path):
+    task = {"name": "Try", "excloud.diskengine.spdk_lvol": {**LVOL, "socket": str(tmp_path / "none")}}
+    result = run_playbook(play(task)).result("Try")
+    assert {key for key in result if not key.startswith("_ansible")} <= EVERYWHERE
+
+
+def furnish(target):
+    """Some of everything that spdk_info describes."""
+    call = target.call
+    call("bdev_malloc_create", {"name": "ram", "num_blocks": 8192, "block_size": 512})
+    call("bdev_malloc_create", {"name": "ram1", "num_blocks": 16384, "block_size": 4096})
+    call("bdev_lvol_create_lvstore", {"bdev_name": "ram1", "lvs_name": "small", "cluster_sz": 1 << 20})
+    for store, name, thin in (("lvs-0", "thick", False), ("lvs-0", "thin", True), ("small", "1", True)):
+        params = {"lvs_name": store, "lvol_name": name, "size_in_mib": 8, "thin_provision": thin}
+        call("bdev_lvol_create", params)
+    call("bdev_lvol_snapshot", {"lvol_name": "lvs-0/thick", "snapshot_name": "snap"})
+    call("bdev_lvol_clone", {"snapshot_name": "lvs-0/snap", "clone_name": "clone"})
+    call("nvmf_create_transport", {"trtype": "TCP", "max_queue_depth": 64})
+    port = str(free_port())
+    call("nvmf_create_subsystem", {"nqn": NQN, "serial_number": "1", "max_namespaces": 3, "allow_any_host": False})
+    for nsid, bdev in ((1, "lvs-0/thin"), (3, "ram")):
+        call("nvmf_subsystem_add_ns", {"nqn": NQN, "namespace": {"bdev_name": bdev, "nsid": nsid}})
+    call("nvmf_subsystem_add_host", {"nqn": NQN, "host": NQN + ".host"})
+    address = {"trtype": "TCP", "adrfam": "IPv4", "traddr": "127.0.0.1", "trsvcid": port}
+    call("nvmf_subsystem_add_listener", {"nqn": NQN, "listen_address": address})
+    call("nvmf_create_subsystem", {"nqn": NQN + ".open", "allow_any_host": True})
+
+
+def test_what_is_read_can_be_asked_for(target):
+    furnish(target)
+    lists = ("transports", "lvstores", "lvols", "subsystems")
+    done = run_playbook(
+        play(
+            {"name": "Read", "excloud.diskengine.spdk_info": {}, "register": "found"},
+            {
+                "name": "Lists",
+                "excloud.diskengine.spdk_node": {kind: "{{ found.desired.%s }}" % kind for kind in lists},
+                "diff": True,
+            },
+            {"name": "Document", "excloud.diskengine.spdk_node": {"desired": "{{ found.desired | to_json }}"}},
+            {"name": "Alone", "excloud.diskengine.spdk_subsystem": {"subsystems": "{{ found.desired.subsystems }}"}},
+            module_defaults={"group/excloud.diskengine.spdk": {"socket": target.socket}},
+        )
+    )
+    assert done.rc == 0, done.output
+    assert done.changed["localhost"] == 0
+    assert target.recorder.mutations == []
+    found = done.result("Read")
+    assert {kind: len(found["desired"][kind]) for kind in lists} == {
+        "transports": 1,
+        "lvstores": 2,
+        "lvols": 4,
+        "subsystems": 2,
+    }
+    assert {lvol["alias"]: lvol["exported_as"] for lvol in found["lvols"]} == {
+        "lvs-0/thick": None,
+        "lvs-0/thin": {"nqn": NQN, "nsid": 1},
+        "lvs-0/snap": None,
+        "lvs-0/clone": None,
+        "small/1": None,
+    }
+    assert done.result("Lists")["diff"] == []
+    assert done.result("Lists")["unmanaged"] == {"lvols": ["lvs-0/snap"], "subsystems": []}
+
+
+def raw(target, check=False, **options):
+    task = {"name": "Call", "excloud.diskengine.spdk_rpc": {"socket": target.socket, **options}}
+    target.recorder.clear()
+    done = run_playbook(play(task), check=check)
+    assert "Traceback" not in done.output
+    sent = [call["method"] for call in target.recorder.requests if call["method"] == options["method"]]
+    return done.result("Call"), sent
+
+
+@pytest.mark.parametrize("check", [False, True], ids=["run", "check"])
+def test_a_raw_call_that_reads(target, check):
+    result, sent = raw(target, check, method="bdev_lvol_get_lvstores", params={"lvs_name": "lvs-0"})
+    assert result["changed"] is False
+    assert result["result"] == target.call("bdev_lvol_get_lvstores", {"lvs_name": "lvs-0"})
+    assert sent == ["bdev_lvol_get_lvstores"]
+
+
+def test_a_raw_call_that_changes(target):
+    disk = {"method": "bdev_malloc_create", "params": {"name": "ram", "num_blocks": 8, "block_size": 4096}}
+    result, sent = raw(target, True, **disk)
+    assert (result["changed"], result["result"], sent) == (True, None, [])
+    assert [bdev["name"] for bdev in target.call("bdev_get_bdevs")] == ["disk-lvs-0"]
+    result, sent = raw(target, **disk)
+    assert (result["changed"], result["result"], sent) == (True, "ram", ["bdev_malloc_create"])
+    result, sent = raw(target, **disk)
+    assert (result["code"], len(sent)) == (-17, 1)
+    assert "bdev_malloc_create was answered with error -17" in result["msg"]
+
+
+def test_a_raw_call_whose_name_misleads(target):
+    wait = {"method": "bdev_wait_for_examine"}
+    assert [raw(target, check, **wait)[1] for check in (True, False)] == [["bdev_wait_for_examine"]] * 2
+    assert raw(target, **wait)[0]["changed"] is False
+    claimed, sent = raw(target, True, method="bdev_get_bdevs", changes=True)
+    assert (claimed["changed"], sent) == (True, [])
+    claimed, sent = raw(target, method="log_set_level", params={"level": "NOTICE"}, changes=False)
+    assert (claimed["changed"], sent) == (False, ["log_set_level"])
+
+
+def test_numbers_stay_numbers_and_ports_strings(target):
+    """Ansible's templating must not turn a port into a number, nor a number into a string."""
+    target.call("nvmf_create_transport", {"trtype": "TCP"})
+    target.call("nvmf_create_subsystem", {"nqn": NQN, "allow_any_host": True})
+    port = str(free_port())
+    address = {"trtype": "TCP", "adrfam": "IPv4", "traddr": "127.0.0.1", "trsvcid": "{{ port }}"}
+    task = {
+        "name": "Call",
+        "excloud.diskengine.spdk_rpc": {
+            "socket": target.socket,
+            "method": "nvmf_subsystem_add_listener",
+            "params": {"nqn": NQN, "listen_address": address},
+        },
+        "vars": {"port": port},
+    }
+    assert run_playbook(play(task)).rc == 0
+    (call,) = target.recorder.mutations
+    assert json.dumps(call["params"]["listen_address"]["trsvcid"]) == f'"{port}"'
