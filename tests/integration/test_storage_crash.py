@@ -8,7 +8,6 @@ run are one batch, answered at once, so that they are one point.
 from __future__ import annotations
 
 import json
-import json
 import os
 import signal
 import threading
