@@ -84,7 +84,9 @@ class Site:
 
     def table(self):
         """Everything that is in the tables of disks and lvols."""
-        return [self.conn.execute(f"SELECT * FROM diskengine.{name} ORDER BY id").fetchall() for name in ("disk", "lvol")]
+        return [
+            self.conn.execute(f"SELECT * FROM diskengine.{name} ORDER BY id").fetchall() for name in ("disk", "lvol")
+        ]
 
     def mutations(self):
         """The calls that change something, of all recorders."""

@@ -26,7 +26,11 @@ def showing(**options):
 
 # Each a task of its own: the module, its options, and what the message says.
 TASKS = {
-    "unknown lvstore": ("lvol", {**LVOL, "lvstore": "nope"}, "lvstore nope is not loaded on this target (loaded: lvs-0)"),
+    "unknown lvstore": (
+        "lvol",
+        {**LVOL, "lvstore": "nope"},
+        "lvstore nope is not loaded on this target (loaded: lvs-0)",
+    ),
     "size 0": ("lvol", {**LVOL, "size": 0}, "size '0' is zero"),
     "size ten": ("lvol", {**LVOL, "size": "ten"}, "size 'ten' is not a size"),
     "slash": ("lvol", {**LVOL, "name": "a/b"}, "lvol name 'a/b' is not usable"),
@@ -50,7 +54,9 @@ TASKS = {
     "missing field": ("node", {"desired": '{"lvols": [{"name": "1"}]}'}, "lvstore"),
     "lists and a document": ("node", {"desired": "{}", "lvols": [LVOL]}, "mutually exclusive: desired|lvols"),
     "twice in a document": (
-        "node", {"desired": json.dumps({"lvols": [LVOL, {**LVOL, "size": "4MiB"}]})}, "it is named 2 times"
+        "node",
+        {"desired": json.dumps({"lvols": [LVOL, {**LVOL, "size": "4MiB"}]})},
+        "it is named 2 times",
     ),
 }
 
@@ -136,7 +142,13 @@ def refuse(cases, **defaults):
 
 
 def dump(target):
-    names = ("bdev_get_bdevs", "bdev_lvol_get_lvstores", "bdev_lvol_get_lvols", "nvmf_get_subsystems", "nvmf_get_transports")
+    names = (
+        "bdev_get_bdevs",
+        "bdev_lvol_get_lvstores",
+        "bdev_lvol_get_lvols",
+        "nvmf_get_subsystems",
+        "nvmf_get_transports",
+    )
     return [target.call(name) for name in names]
 
 

@@ -7,7 +7,6 @@ import ast
 import json
 from pathlib import Path
 
-import pytest
 import yaml
 from support.ansible import play, run_playbook
 from support.targets import free_port
@@ -174,43 +173,50 @@ def test_what_is_read_can_be_asked_for(target):
     assert done.result("Lists")["unmanaged"] == {"lvols": ["lvs-0/snap"], "subsystems": []}
 
 
-def raw(target, check=False, **options):
-    task = {"name": "Call", "excloud.diskengine.spdk_rpc": {"socket": target.socket, **options}}
+def raw(target, *calls):
+    """Make the calls (options of the module, whether in check mode); returns (result, requests sent) of each."""
     target.recorder.clear()
-    done = run_playbook(play(task), check=check)
+    tasks = [
+        {"name": "Call", "excloud.diskengine.spdk_rpc": options, "check_mode": check, "ignore_errors": True}
+        for options, check in calls
+    ]
+    done = run_playbook(play(*tasks, module_defaults={"group/excloud.diskengine.spdk": {"socket": target.socket}}))
     assert "Traceback" not in done.output
-    sent = [call["method"] for call in target.recorder.requests if call["method"] == options["method"]]
-    return done.result("Call"), sent
+    sent = {}
+    for request in target.recorder.requests:
+        sent.setdefault(request["connection"], []).append(request["method"])
+    methods = [options["method"] for options, _check in calls]
+    assert len(sent) == len(calls)
+    return [
+        (result, requests.count(method))
+        for result, requests, method in zip(done.results("Call"), sent.values(), methods)
+    ]
 
 
-@pytest.mark.parametrize("check", [False, True], ids=["run", "check"])
-def test_a_raw_call_that_reads(target, check):
-    result, sent = raw(target, check, method="bdev_lvol_get_lvstores", params={"lvs_name": "lvs-0"})
-    assert result["changed"] is False
-    assert result["result"] == target.call("bdev_lvol_get_lvstores", {"lvs_name": "lvs-0"})
-    assert sent == ["bdev_lvol_get_lvstores"]
+def test_a_raw_call_that_reads(target):
+    read = {"method": "bdev_lvol_get_lvstores", "params": {"lvs_name": "lvs-0"}}
+    store = target.call("bdev_lvol_get_lvstores", {"lvs_name": "lvs-0"})
+    for result, sent in raw(target, (read, False), (read, True)):
+        assert (result["changed"], result["result"], sent) == (False, store, 1)
 
 
 def test_a_raw_call_that_changes(target):
     disk = {"method": "bdev_malloc_create", "params": {"name": "ram", "num_blocks": 8, "block_size": 4096}}
-    result, sent = raw(target, True, **disk)
-    assert (result["changed"], result["result"], sent) == (True, None, [])
-    assert [bdev["name"] for bdev in target.call("bdev_get_bdevs")] == ["disk-lvs-0"]
-    result, sent = raw(target, **disk)
-    assert (result["changed"], result["result"], sent) == (True, "ram", ["bdev_malloc_create"])
-    result, sent = raw(target, **disk)
-    assert (result["code"], len(sent)) == (-17, 1)
-    assert "bdev_malloc_create was answered with error -17" in result["msg"]
+    look = {"method": "bdev_get_bdevs"}
+    check, found, run, again = raw(target, (disk, True), (look, False), (disk, False), (disk, False))
+    assert (check[0]["changed"], check[0]["result"], check[1]) == (True, None, 0)
+    assert [bdev["name"] for bdev in found[0]["result"]] == ["disk-lvs-0"]
+    assert (run[0]["changed"], run[0]["result"], run[1]) == (True, "ram", 1)
+    assert (again[0]["code"], again[1]) == (-17, 1)
+    assert "bdev_malloc_create was answered with error -17" in again[0]["msg"]
 
 
 def test_a_raw_call_whose_name_misleads(target):
     wait = {"method": "bdev_wait_for_examine"}
-    assert [raw(target, check, **wait)[1] for check in (True, False)] == [["bdev_wait_for_examine"]] * 2
-    assert raw(target, **wait)[0]["changed"] is False
-    claimed, sent = raw(target, True, method="bdev_get_bdevs", changes=True)
-    assert (claimed["changed"], sent) == (True, [])
-    claimed, sent = raw(target, method="log_set_level", params={"level": "NOTICE"}, changes=False)
-    assert (claimed["changed"], sent) == (False, ["log_set_level"])
+    claims = {"method": "bdev_get_bdevs", "changes": True}
+    denies = {"method": "log_set_level", "params": {"level": "NOTICE"}, "changes": False}
+    results = raw(target, (wait, True), (wait, False), (claims, True), (denies, True))
+    assert [(result["changed"], sent) for result, sent in results] == [(False, 1), (False, 1), (True, 0), (False, 1)]
 
 
 def test_numbers_stay_numbers_and_ports_strings(target):

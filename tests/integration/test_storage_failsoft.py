@@ -16,7 +16,9 @@ LISTEN = (
     "INSERT INTO diskengine.disk_listener (disk_id, trtype, traddr, trsvcid) "
     "SELECT %(spare)s, trtype, traddr, trsvcid FROM diskengine.disk_listener WHERE disk_id = %(disk)s"
 )
-LOAD = "UPDATE diskengine.disk SET state = 'UP', lvstore_name = 'lvs-spare', lvstore_uuid = %(known)s WHERE id = %(spare)s"
+LOAD = (
+    "UPDATE diskengine.disk SET state = 'UP', lvstore_name = 'lvs-spare', lvstore_uuid = %(known)s WHERE id = %(spare)s"
+)
 
 
 class Trouble(NamedTuple):

@@ -54,7 +54,11 @@ def run(site, said, touched=0, **host_vars):
 
 
 def test_the_database_is_down(site, tmp_path):
-    run(site, ["The database failed: ", "No such file or directory"], storage_node_dsn=f"host={tmp_path} dbname=x user=y")
+    run(
+        site,
+        ["The database failed: ", "No such file or directory"],
+        storage_node_dsn=f"host={tmp_path} dbname=x user=y",
+    )
 
 
 def test_the_database_refuses_connections(site):

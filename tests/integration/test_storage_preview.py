@@ -57,9 +57,7 @@ class World:
             left_out = without if row is self.rows[0] else ()
             uuid = self.lvol(row["id"])
             if up:
-                self.conn.execute(
-                    "UPDATE diskengine.lvol SET state = 'UP', uuid = %s WHERE id = %s", [uuid, row["id"]]
-                )
+                self.conn.execute("UPDATE diskengine.lvol SET state = 'UP', uuid = %s WHERE id = %s", [uuid, row["id"]])
             if "export" in left_out:
                 continue
             self.subsystem(row)
