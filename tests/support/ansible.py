@@ -120,6 +120,7 @@ def _environment(directory, events, extra):
     return {
         **kept,
         "HOME": str(directory),
+        "TMPDIR": str(directory),  # what a killed module leaves behind goes with it
         "LC_ALL": "C.UTF-8",
         "ANSIBLE_HOME": str(directory / "ansible"),
         "ANSIBLE_COLLECTIONS_PATH": str(ROOT / ".build" / "tree"),
