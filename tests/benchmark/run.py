@@ -70,6 +70,7 @@ class Bench:
                 self.sample("raw floor: the same calls, 64 in flight", clients.pipelined, scene.socket, calls)
             with self.empty_node(volumes) as (scene, calls):
                 self.sample("the same calls, arrays of 64", clients.batched, scene.socket, calls)
+                self.sample("reading and recording in the database", scene.read_and_record)
                 self.sample("no-op tasks", scene.play, self.no_op)
                 self.sample("no task", scene.play, scenes.storage_play([]))
         with self.empty_node(volumes) as (scene, calls):
@@ -90,6 +91,7 @@ class Bench:
                 self.row("the module's work, in this process", "read, plan, apply"),
                 self.row("raw floor: the same calls, 64 in flight", "no Ansible, no plan"),
                 self.row("the same calls, arrays of 64", "one array at a time"),
+                self.row("reading and recording in the database", "in this process"),
                 self.row("sequential, reading before each call", "one connection"),
                 extrapolated(
                     "one task per object",
@@ -105,8 +107,11 @@ class Bench:
             ],
         )
         floor = self.row("raw floor: the same calls, 64 in flight").wall
-        beyond = self.row("converge.yml").wall - self.row("no-op tasks").wall
-        print(f"\nconverge.yml less the no-op tasks is {beyond / floor:.2f} times the raw floor (wanted: at most 1.5).")
+        whole, start = self.row("converge.yml").wall, self.row("no-op tasks").wall
+        print(
+            f"\nWanted for converge.yml: 1.5 times the raw floor plus the no-op tasks, {seconds(1.5 * floor + start)}. "
+            f"It is {(whole - start) / floor:.2f} times the floor plus those."
+        )
 
     def nothing_to_do(self, volumes):
         """Table 2, the reads, and what the tasks carry."""

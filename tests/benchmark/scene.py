@@ -9,9 +9,10 @@ import subprocess
 import sys
 from contextlib import contextmanager
 from pathlib import Path
+from uuid import uuid4
 
 import psycopg
-from ansible_collections.excloud.diskengine.plugins.plugin_utils.database import connected, read_desired
+from ansible_collections.excloud.diskengine.plugins.plugin_utils.database import connected, read_desired, record
 from ansible_collections.excloud.diskengine.plugins.plugin_utils.storage_node import storage_desired
 from support.ansible import ROOT, play, run_playbook
 from support.estate import MIB, make_estate, serial
@@ -38,6 +39,23 @@ class Scene:
         self._dsn = dsn
         self._document = target.directory / "desired.json"
         self._arguments = target.directory / "arguments.json"
+
+    def read_and_record(self):
+        """Read the rows and record every lvol as UP, as if it were there; rolled back."""
+        with connected(self._dsn) as conn:
+            rows = read_desired(conn, [NODE], ("disk", "lvol"))[NODE]["lvols"]
+            done = [
+                {
+                    "id": row["id"],
+                    "from": "CREATING",
+                    "to": "UP",
+                    "revision": row["revision"],
+                    "nqn": row["nqn"],
+                    "uuid": str(uuid4()),
+                }
+                for row in rows
+            ]
+            record(conn, "lvol", done, dry_run=True)
 
     def desired(self):
         """The document that the role hands to spdk_node for the rows as they are now."""
