@@ -122,7 +122,11 @@ class Stage:
         """A fresh target and a fresh database for that many volumes."""
         self._count += 1
         name = f"benchmark_{self._count}"
-        with _target(volumes) as target:
+        large = volumes >= _DEFAULT_SUBSYSTEMS
+        with running_target(options=["--wait-for-rpc"] if large else []) as target:
+            if large:
+                target.call("nvmf_set_max_subsystems", {"max_subsystems": volumes + 1})
+                target.call("framework_start_init")
             store = target.add_lvstore(
                 "lvs", (2 * volumes + 1024) * CLUSTER, cluster_sz=CLUSTER, num_md_pages_per_cluster_ratio=200
             )
@@ -140,18 +144,6 @@ def opened_stage():
     """A Stage for the length of the block."""
     with postgres_server() as server:
         yield Stage(server)
-
-
-@contextmanager
-def _target(volumes):
-    if volumes < _DEFAULT_SUBSYSTEMS:
-        with running_target() as target:
-            yield target
-        return
-    with running_target(options=["--wait-for-rpc"]) as target:
-        target.call("nvmf_set_max_subsystems", {"max_subsystems": volumes + 1})
-        target.call("framework_start_init")
-        yield target
 
 
 def _fill(conn, volumes, store):

@@ -150,7 +150,7 @@ def test_two_equal_requests_in_one_write_both_succeed() -> None:
     """Contract section 12, 10 and 11."""
     target = Target(seed=1)
     answers: list[Any] = []
-    for _ in range(2):
+    for _time in range(2):
         target.submit("nvmf_create_transport", {"trtype": "TCP"}, answers.append)
     while target.poll():
         pass

@@ -121,7 +121,7 @@ def test_state_survives_sigkill_and_the_rest_does_not(tmp_path: Path) -> None:
         client.result("nvmf_create_subsystem", {"nqn": "nqn.2016-06.io.spdk:x"})
         before = client.result("bdev_lvol_get_lvols", {"lvs_name": "L"})
         store = client.result("bdev_lvol_get_lvstores", {"lvs_name": "L"})
-        for _ in range(2):
+        for _time in range(2):
             sim.kill()
             sim.start()
             client = sim.client()

@@ -49,7 +49,7 @@ ABBREVIATED = {
     51: padded(262215),
     52: padded(262145),
     67: "[" + ", ".join(VERSION % n for n in range(500)) + "]",
-    68: "[" + ", ".join(VERSION % 1 for _ in range(600)),
+    68: "[" + ", ".join(VERSION % 1 for _number in range(600)),
     69: "[" + ", ".join(VERSION % n for n in range(1100)) + "]",
 }
 
@@ -68,7 +68,7 @@ def raw_bytes(line: int, entry: dict[str, Any]) -> bytes:
 def a_few_polls(sim: Sim) -> None:
     """Let the server poll every connection at least twice."""
     other = sim.client()
-    for _ in range(3):
+    for _number in range(3):
         other.result("spdk_get_version")
     other.close()
 
@@ -92,7 +92,7 @@ def send_as_recorded(sim: Sim, client: Client, data: bytes, note: str) -> None:
 def test_raw_request(sim: Sim, line: int, entry: dict[str, Any]) -> None:
     client = sim.client()
     send_as_recorded(sim, client, raw_bytes(line, entry), entry["note"])
-    answers = [client.answer() for _ in entry["responses"]]
+    answers = [client.answer() for _response in entry["responses"]]
     assert not differences(entry["responses"], answers, Mapping())
     if entry["server_closed"]:
         with pytest.raises(EOFError):
@@ -149,7 +149,7 @@ def test_request_of_a_client_that_left_is_executed(sim: Sim) -> None:
 
 def test_connections_beyond_64_wait(tmp_path: Path) -> None:
     with Sim(tmp_path) as sim:
-        clients = [sim.client() for _ in range(70)]
+        clients = [sim.client() for _number in range(70)]
         for client in clients:
             client.send(client.request("spdk_get_version"))
         for client in clients[:64]:

@@ -37,8 +37,8 @@ def size(text: str) -> int:
 
 def disk(text: str) -> tuple[str, int, int]:
     """(name, bytes, block size) of NAME=SIZE[,BLOCK_SIZE]; argparse type."""
-    name, _, rest = text.partition("=")
-    amount, _, block = rest.partition(",")
+    name, _equals, rest = text.partition("=")
+    amount, _comma, block = rest.partition(",")
     block_size = int(block or 512)
     total = size(amount)
     if not name or block_size < 512 or block_size % 512 or total % block_size:

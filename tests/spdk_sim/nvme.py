@@ -453,7 +453,7 @@ def _attach(
     controller.paths.append(Path(trid, server, subsystem, 0))
     controller.paths[-1].connect(hostnqn, InUse(target, controller))
     _refresh_namespaces(target, controller)
-    names = [bdev.name for _, bdev in sorted(controller.bdevs.items())]
+    names = [bdev.name for _name, bdev in sorted(controller.bdevs.items())]
     if len(names) > params.or_default("max_bdevs", 128):
         raise failure(errno.ERANGE)
     return names

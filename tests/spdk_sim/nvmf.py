@@ -156,7 +156,7 @@ class Subsystem:
         out |= {"min_cntlid": self.min_cntlid, "max_cntlid": self.max_cntlid}
         if release >= (26, 5):
             out |= {"dmrsl": self.dmrsl, "wzsl": self.wzsl}
-        out["namespaces"] = [self._describe_namespace(ns) for _, ns in sorted(self.namespaces.items())]
+        out["namespaces"] = [self._describe_namespace(ns) for _nsid, ns in sorted(self.namespaces.items())]
         return out
 
     def _describe_namespace(self, ns: Namespace) -> dict[str, Any]:
@@ -435,7 +435,7 @@ def get_subsystems(target: Any, params: Params) -> Any:
     check_target(params)
     if params.nqn is not None:
         return [find(target, params).describe(target.release)]
-    return [each.describe(target.release) for _, each in sorted(target.nvmf.subsystems.items())]
+    return [each.describe(target.release) for _nqn, each in sorted(target.nvmf.subsystems.items())]
 
 
 @method(
@@ -886,7 +886,7 @@ def config(target: Any, batches: bool) -> list[Any]:
     out += [{"method": "nvmf_create_transport", "params": transport} for transport in nvmf.transports]
     out += [{"method": "nvmf_discovery_add_referral", "params": referral} for referral in nvmf.referrals]
     groups: tuple[list[dict[str, Any]], ...] = ([], [], [], [], [])
-    for _, subsystem in sorted(nvmf.subsystems.items()):
+    for _nqn, subsystem in sorted(nvmf.subsystems.items()):
         if subsystem.subtype == "Discovery":
             continue
         for group, entries in zip(groups, _subsystem_config(subsystem, target.release), strict=True):
@@ -914,7 +914,7 @@ def _subsystem_config(subsystem: Subsystem, release: tuple[int, int]) -> tuple[l
     ]
     namespaces: list[dict[str, Any]] = []
     visible: list[dict[str, Any]] = []
-    for _, ns in sorted(subsystem.namespaces.items()):
+    for _nsid, ns in sorted(subsystem.namespaces.items()):
         params: dict[str, Any] = {"nsid": ns.nsid, "bdev_name": ns.bdev.name, "nguid": ns.nguid}
         if ns.eui64 is not None:
             params["eui64"] = ns.eui64

@@ -286,7 +286,7 @@ def start_scsi_controller(target: Any, params: Params) -> bool:
 def get_controllers(target: Any, params: Params) -> Any:
     """The controllers sorted by name, or one."""
     if params.name is None:
-        return [controller.describe() for _, controller in sorted(target.vhost.items())]
+        return [controller.describe() for _name, controller in sorted(target.vhost.items())]
     controller = target.vhost.get(params.name)
     if controller is None:
         raise failure(errno.ENODEV, INTERNAL_ERROR)
@@ -343,7 +343,7 @@ def config(target: Any, kind: str) -> list[dict[str, Any]]:
     """The framework_get_config entries of subsystem vhost_blk or vhost_scsi."""
     return [
         entry
-        for _, controller in sorted(target.vhost.items())
+        for _name, controller in sorted(target.vhost.items())
         if controller.kind == kind
         for entry in controller.config()
     ]

@@ -182,7 +182,7 @@ def test_a_hung_call_ends_the_work_on_this_target(method, subject):
         outcomes = run(served, estate(), timeout=1.0)
         assert f"the outcome of {method} for {subject} is unknown: no answer within 1 s" in outcomes[subject].error
         assert served.connections == 2
-        after_hang = next(i for i, (name, _) in enumerate(served.log.mutations) if name == method)
+        after_hang = next(i for i, (name, _params) in enumerate(served.log.mutations) if name == method)
         assert "bdev_get_bdevs" in [call["method"] for call in served.log.calls[after_hang:]], "it looks again"
         assert set(Counter(served.log.mutations).values()) == {1}
         assert_truthful(served, outcomes)

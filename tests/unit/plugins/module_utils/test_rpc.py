@@ -48,9 +48,9 @@ def version(major: int, minor: int) -> dict:
 
 
 @contextmanager
-def connected(path: str, script, timeout: float = LONG, release: dict = VERSION, methods: tuple = ()):
+def connected(path: str, script, timeout: float = LONG, release: dict | None = None, methods: tuple = ()):
     """A client of a scripted server, and the server."""
-    with Scripted(path, script, release, list(methods)) as server:
+    with Scripted(path, script, release or VERSION, list(methods)) as server:
         with Client(path, timeout) as client:
             yield client, server
 
@@ -214,7 +214,7 @@ def test_window(path):
 
 
 @pytest.mark.parametrize(
-    ("release", "batches"), [((24, 5), 0), ((26, 1), 0), ((26, 5), 1), ((26, 9), 1)], ids=lambda value: str(value)
+    ("release", "batches"), [((24, 5), 0), ((26, 1), 0), ((26, 5), 1), ((26, 9), 1)], ids=str
 )
 def test_getters_travel_as_a_batch_where_there_are_batches(path, release, batches):
     def script(session: Session) -> None:
