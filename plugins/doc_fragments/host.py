@@ -24,7 +24,7 @@ notes:
   - Runs as root, with C(become) if need be.
 """
 
-    SPDK = r"""
+    TARGET = r"""
 options:
   socket:
     description:

@@ -98,6 +98,8 @@ extends_documentation_fragment:
   - excloud.diskengine.attributes.state_module
   - excloud.diskengine.attributes.node
   - excloud.diskengine.host
+seealso:
+  - module: excloud.diskengine.pci_vfio_bind
 """
 
 EXAMPLES = r"""
