@@ -3,6 +3,11 @@
 
 from __future__ import annotations
 
+import re
+import shlex
+import shutil
+import subprocess
+
 import pytest
 from ansible_collections.excloud.diskengine.plugins.module_utils._errors import Refusal
 from ansible_collections.excloud.diskengine.plugins.module_utils._host import _hugepages
@@ -55,6 +60,14 @@ def run(kernel, check=False, **options):
     assert kernel.tree.snapshot() == settled and not kernel.done
     assert second["before"] == second["after"] == result["after"] or options.get("persist") or options.get("mount")
     return result
+
+
+def boot(tree):
+    """Run what the unit would."""
+    for line in tree.get(UNIT).splitlines():
+        if line.startswith("ExecStart="):
+            text = re.sub(r"(?<![\w.])/(sys|proc|run)/", rf"{tree.root}/\1/", line.removeprefix("ExecStart="))
+            subprocess.run(shlex.split(text.replace("$$", "$")), check=True, capture_output=True)
 
 
 def test_count_is_spread_over_the_nodes(kernel, tree):
@@ -239,6 +252,27 @@ class TestPersist:
         assert tree.get(UNIT) == unit, "without the option it is left alone"
         run(kernel, count=8, persist="none")
         assert not tree.at(UNIT).exists() and not link.is_symlink()
+
+    @pytest.mark.parametrize("add, first, second", [(False, 4, 4), (True, 13, 13)])
+    def test_what_the_unit_runs(self, kernel, tree, add, first, second):
+        """As systemd unquotes it, on plain files: at boot others may hold 9 pages already; and again does nothing."""
+        run(kernel, nodes=[{"node": 0, "count": 4}], add=add, persist="unit")
+        tree.add_node(0, pages={2048: (9, 9, 0)})
+        shutil.rmtree(tree.at("/run/diskengine"), ignore_errors=True)
+        for expected in (first, second):
+            boot(tree)
+            assert tree.pages(0)[0] == expected
+        if add:
+            assert run(kernel, nodes=[{"node": 0, "count": 4}], add=True, persist="unit")["writes"] == []
+
+    def test_the_unit_fails_when_pages_are_short(self, kernel, tree):
+        run(kernel, nodes=[{"node": 0, "count": 4}], persist="unit")
+        pages = tree.at("/sys/devices/system/node/node0/hugepages/hugepages-2048kB/nr_hugepages")
+        pages.unlink()
+        pages.symlink_to("/dev/null")
+        with pytest.raises(subprocess.CalledProcessError):
+            boot(tree)
+        assert tree.get("/proc/sys/vm/compact_memory") == "1\n"
 
     def test_each_page_size_has_its_own(self, kernel, tree):
         run(kernel, count=8, persist="unit")
