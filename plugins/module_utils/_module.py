@@ -96,7 +96,7 @@ def _parse(module: AnsibleModule, lists: dict) -> dict:
 
 
 def _run(module: AnsibleModule, desired: list, assume_missing: bool) -> tuple[list, Graph]:
-    gc.disable()  # over many thousand objects it would take a third of this short process's life, and find nothing
+    gc.disable()  # nothing here is worth collecting before this short process ends
     path = module.params["socket"]
     lock = nullcontext() if module.check_mode else node_lock(path, module.params["lock_wait"])
     try:

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import json
-import socket
 import subprocess
 import sys
 from contextlib import contextmanager
@@ -18,7 +17,7 @@ from support.ansible import ROOT, play, run_playbook
 from support.estate import MIB, make_estate, serial
 from support.postgres import postgres_server
 from support.schema import migrate
-from support.targets import running_target
+from support.targets import free_port, running_target
 
 NODE = "storage-1"
 CONVERGE = "excloud.diskengine.converge"
@@ -155,16 +154,10 @@ def _fill(conn, volumes, store):
         disks_per_node=1,
         lvols=volumes,
         lvol_bytes=CLUSTER,
-        ports={NODE: _free_port()},
+        ports={NODE: free_port()},
         lvstores={serial(NODE, 0): described},
     )
     conn.execute("ANALYZE")
-
-
-def _free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def storage_play(tasks):
