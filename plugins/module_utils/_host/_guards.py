@@ -80,11 +80,8 @@ def _of_iommu(device: Device, system: System, asked: Asked) -> list:
     reasons = []
     if (not system.iommu or not device.group) and not asked.allow_unsafe_noiommu:
         text = "the IOMMU is off" if not system.iommu else "the device is in no IOMMU group"
-        way = (
-            "switch it on in the firmware and give the kernel intel_iommu=on (amd_iommu needs nothing), or accept that "
-            "any process with the device can write all memory and say allow_unsafe_noiommu: true"
-        )
-        reasons.append(Reason("iommu", text, way))
+        unsafe = "accept that any process with the device can write all memory and say allow_unsafe_noiommu: true"
+        reasons.append(Reason("iommu", text, ", or ".join(filter(None, (system.iommu_advice, unsafe)))))
     for peer in device.peers:
         if peer.is_bridge or peer.driver in ("", "vfio-pci") or peer.bdf in asked.together:
             continue

@@ -17,13 +17,13 @@ from typing import NamedTuple, Optional
 
 from .._errors import Refusal
 from .._sizes import divide_up, format_size, parse_size
-from ._host import STATE, Host, HostError, Step, file_steps
+from . import _boot
+from ._host import Host, HostError, Step, file_steps
 
 _NODES = "/sys/devices/system/node"
 _GLOBAL = "/sys/kernel/mm/hugepages"
 _RECORDS = "/run/diskengine"
 _UNITS = "/etc/systemd/system"
-_GRUB = "/etc/default/grub.d"
 _ATTEMPTS = 3
 _PER_NODE_ARGUMENTS = (5, 16)  # the first kernel that knows hugepages=<node>:<count>
 
@@ -89,7 +89,7 @@ class Facts(NamedTuple):
     pools: tuple
     reserved: int
     release: tuple
-    boot_tool: str  # update-grub, grubby or nothing
+    boot: _boot.Loader
     files: dict  # text of each file that may be ours, by path
     link: str  # where the unit's link leads
     mounts: dict  # hugetlbfs only: mount point to options
@@ -127,16 +127,6 @@ class Names(NamedTuple):
         """The link that enables the unit."""
         return f"{_UNITS}/sysinit.target.wants/diskengine-hugepages-{self.kib}kB.service"
 
-    @property
-    def drop_in(self) -> str:
-        """The part of GRUB's settings."""
-        return f"{_GRUB}/90-diskengine-hugepages-{self.kib}kB.cfg"
-
-    @property
-    def arguments(self) -> str:
-        """The kernel arguments that the distribution's tool was given last, written after it had ended."""
-        return f"{STATE}/hugepages-{self.kib}kB.kernel_args"
-
     def record(self, node: int) -> str:
         """What we added on a node, until the next boot."""
         return f"{_RECORDS}/hugepages-{self.kib}kB-node{node}"
@@ -149,13 +139,15 @@ class Names(NamedTuple):
 # --- reading ---
 
 
+def page_sizes(host: Host) -> list:
+    """Return the sizes of pages that the kernel has, in KiB."""
+    found = [re.fullmatch(r"hugepages-(\d+)kB", name) for name in host.names(_GLOBAL)]
+    return sorted(int(match.group(1)) for match in found if match)
+
+
 def observe(host: Host, wanted: Wanted) -> Facts:
     """Read what the host has for one page size. Raises Refusal when there is no such size."""
-    sizes = sorted(
-        int(match.group(1))
-        for match in (re.fullmatch(r"hugepages-(\d+)kB", name) for name in host.names(_GLOBAL))
-        if match
-    )
+    sizes = page_sizes(host)
     if not sizes:
         raise Refusal(f"this kernel has no hugepages: {_GLOBAL} is empty or missing (CONFIG_HUGETLBFS)")
     meminfo = _meminfo(host.read("/proc/meminfo"))
@@ -167,21 +159,18 @@ def observe(host: Host, wanted: Wanted) -> Facts:
         known = ", ".join(format_size(size * 1024) for size in sizes)
         raise Refusal(f"page_size {wanted.page_size} is not one that this machine has ({known})")
     names = Names(kib)
-    files = {path: host.content(path) for path in (names.unit, names.drop_in, names.arguments)}
+    files = {names.unit: host.content(names.unit)}
     mount_link = ""
     if wanted.mount:
         files[mount_unit(wanted.mount)] = host.content(mount_unit(wanted.mount))
         mount_link = host.link(_mount_link(wanted.mount))
-    grubby, update_grub = host.program("grubby"), host.program("update-grub")
-    if not host.live:
-        update_grub = host.exists("/usr/sbin/update-grub")
     programs = ("systemctl", "mount", "umount", "mkdir")
     return Facts(
         page_size=kib * 1024,
         pools=tuple(_pools(host, names, meminfo)),
         reserved=host.number(f"{_GLOBAL}/hugepages-{kib}kB/resv_hugepages"),
         release=tuple(int(part) for part in re.findall(r"\d+", host.read("/proc/sys/kernel/osrelease") or "")[:2]),
-        boot_tool="update-grub" if update_grub else "grubby" if grubby else "",
+        boot=_boot.observe(host, f"hugepages-{kib}kB"),
         files=files,
         link=host.link(names.link),
         mounts=_hugetlbfs(host.read("/proc/self/mountinfo") or ""),
@@ -489,7 +478,7 @@ def _persist_steps(facts: Facts, shares: dict, wanted: Wanted, names: Names, not
             notes.append(f"what the next boot gives was left alone ({was}); persist: none takes it away")
         return [], None, None
     unit = _unit_text(facts, shares, wanted.add, names) if persist == "unit" else None
-    arguments = _arguments(facts, shares, names) if persist == "kernel_args" else None
+    arguments = _arguments(facts, shares, names) if persist == "kernel_args" else ""
     steps = file_steps(facts.files, {names.unit: unit})
     target = "../" + names.unit.rsplit("/", 1)[1] if unit else ""
     if target and facts.link != target:
@@ -498,7 +487,10 @@ def _persist_steps(facts: Facts, shares: dict, wanted: Wanted, names: Names, not
         steps.insert(0, Step("remove", names.link, "", "disable the unit"))
     if steps and facts.systemd:
         steps.append(Step("command", "systemctl", "daemon-reload", "let systemd read its units"))
-    steps += _boot_loader_steps(facts, arguments, names, notes)
+    more = _boot.steps_to(facts.boot, arguments, "hugepages", "use persist: unit")
+    if more:
+        notes.append("the kernel arguments of the next boot changed; the pages of this one were set as well")
+    steps += more
     return steps, was, persist if (steps or was == persist) else was
 
 
@@ -506,7 +498,7 @@ def _persisted(facts: Facts, names: Names) -> str:
     ways = []
     if facts.files[names.unit] is not None:
         ways.append("unit")
-    if facts.files[names.arguments] is not None or facts.files[names.drop_in] is not None:
+    if facts.boot.is_ours:
         ways.append("kernel_args")
     return "+".join(ways) or "none"
 
@@ -565,43 +557,6 @@ def _arguments(facts: Facts, shares: dict, names: Names) -> str:
             f"use persist: unit, or the same number on each node"
         )
     return f"hugepagesz={size} hugepages=" + ",".join(f"{node}:{count}" for node, count in sorted(shares.items()))
-
-
-def _boot_loader_steps(facts: Facts, arguments: Optional[str], names: Names, notes: list) -> list:
-    given = facts.files[names.arguments]
-    given = given.strip() if given is not None else None
-    drop_in = None
-    if arguments is not None:
-        if not facts.boot_tool:
-            raise Refusal(
-                "neither update-grub nor grubby is on this host, so there is no safe way to set kernel arguments; use "
-                "persist: unit"
-            )
-        if facts.boot_tool == "update-grub":
-            drop_in = (
-                "# Written by excloud.diskengine.hugepages.\n"
-                f'GRUB_CMDLINE_LINUX="$GRUB_CMDLINE_LINUX {arguments}"\n'
-            )
-    if arguments == given and facts.files[names.drop_in] == drop_in:
-        return []
-    steps = file_steps(facts.files, {names.drop_in: drop_in})
-    if facts.boot_tool == "update-grub" and facts.live:
-        steps.append(Step("command", "update-grub", "", "let GRUB take the arguments"))
-    elif facts.boot_tool == "grubby":
-        if given:
-            steps.append(_grubby("--remove-args", given))
-        if arguments:
-            steps.append(_grubby("--args", arguments))
-    # Last, so that a run that was killed in between does it again.
-    steps += file_steps(facts.files, {names.arguments: f"{arguments}\n" if arguments else None})
-    notes.append("the kernel arguments of the next boot changed; the pages of this one were set as well")
-    return steps
-
-
-def _grubby(option: str, arguments: str) -> Step:
-    verb = "give each kernel" if option == "--args" else "take from each kernel"
-    value = f"--update-kernel=ALL {shlex.quote(f'{option}={arguments}')}"
-    return Step("command", "grubby", value, f"{verb} the arguments {arguments}")
 
 
 # --- carrying out ---
@@ -704,7 +659,8 @@ def manage(host: Host, wanted: Wanted, check: bool) -> tuple:
             result["msg"] = str(error)
             now = observe(host, wanted)
             result["after"] = make_after(now)
-            result["changed"] = make_after(now) != make_after(facts) or now.files != facts.files
+            before = (make_after(facts), facts.files, facts.boot)
+            result["changed"] = (make_after(now), now.files, now.boot) != before
             facts = now
         else:
             facts = observe(host, wanted)

@@ -13,12 +13,14 @@ from functools import partial
 from typing import NamedTuple, Optional
 
 from .._errors import Refusal
+from . import _iommu
 from ._host import STATE, Host
+from ._iommu import GROUPS
+from ._kernel_modules import module_states
 from ._signatures import signatures
 
 DEVICES = "/sys/bus/pci/devices"
 DRIVERS = "/sys/bus/pci/drivers"
-GROUPS = "/sys/kernel/iommu_groups"
 NOIOMMU = "/sys/module/vfio/parameters/enable_unsafe_noiommu_mode"
 USERSPACE = ("vfio-pci", "uio_pci_generic", "igb_uio")
 
@@ -136,6 +138,7 @@ class System(NamedTuple):
     opened: dict  # path or number of a device to {process, ...}
     btrfs: tuple  # names of block devices that belong to a mounted btrfs
     iommu: bool
+    iommu_advice: str  # what to do to have it on
     noiommu: bool
     drivers: frozenset  # drivers that are loaded
     modules: frozenset  # of the drivers that matter, those that could be loaded
@@ -210,7 +213,7 @@ def observe(host: Host, users: tuple = (), bdfs: tuple = ()) -> System:
         if path.startswith("/dev/"):
             name = host.real_name(path)
             names[path] = name if name in blocks else names.get(host.device_number(path), name)
-    groups = [name for name in host.names(GROUPS) if host.read(f"{GROUPS}/{name}/name") != "vfio-noiommu"]
+    iommu = _iommu.observe(host)
     nodes = [f"/dev/vfio/{prefix}{device.group}" for device in devices.values() for prefix in ("", "noiommu-")]
     drivers = frozenset(host.names(DRIVERS))
     return System(
@@ -223,10 +226,13 @@ def observe(host: Host, users: tuple = (), bdfs: tuple = ()) -> System:
             for pool in host.names("/sys/fs/btrfs")
             for name in host.names(f"/sys/fs/btrfs/{pool}/devices")
         ),
-        iommu=bool(groups),
+        iommu=iommu.on,
+        iommu_advice=iommu.advice,
         noiommu=(host.read(NOIOMMU) or "N") in ("Y", "1"),
         drivers=drivers,
-        modules=_modules(host),
+        modules=frozenset(
+            name for name, state in module_states(host, (*USERSPACE, "nvme")).items() if state != "missing"
+        ),
         names=names,
         programs=frozenset(name for name in ("modprobe", "udevadm") if host.program(name)),
         node_owners={path: host.owner(path) for path in nodes},
@@ -396,18 +402,6 @@ def _opened(host: Host) -> dict:
                 if key:
                     opened.setdefault(key, set()).add(who)
     return opened
-
-
-def _modules(host: Host) -> frozenset:
-    release = host.read("/proc/sys/kernel/osrelease") or ""
-    known = "".join(
-        (host.read(f"{top}/modules/{release}/{file}") or "")
-        for top in ("/lib", "/usr/lib")
-        for file in ("modules.dep", "modules.builtin")
-    )
-    return frozenset(
-        name for name in (*USERSPACE, "nvme") if re.search(rf"/{re.sub('[-_]', '[-_]', name)}\.ko", known)
-    )
 
 
 def users_of_mounts(system: System, names: set) -> list:
