@@ -13,7 +13,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, Optional
 
-from ._errors import Unreachable
 from ._naming import DISCOVERY_NQN, is_uuid, observed_address
 from ._releases import Release
 from ._rpc import Call, Client
@@ -21,8 +20,6 @@ from ._rpc import Call, Client
 SUBSYSTEM_ATTRIBUTES = ("serial_number", "model_number", "max_namespaces", "min_cntlid", "max_cntlid")
 
 LVOL_PRODUCT = "Logical Volume"
-
-_RUNTIME_ONLY = "bdev_get_bdevs"
 
 _GETTERS = {
     "bdevs": Call("bdev_get_bdevs", subject="all bdevs"),
@@ -189,11 +186,7 @@ class Graph:
 def read_graph(client: Client) -> Graph:
     """Read the whole state of the target in one round trip. Raises Unreachable, RpcError, UnknownOutcome."""
     release = client.release
-    if _RUNTIME_ONLY not in release.methods:
-        raise Unreachable(
-            f"the target behind {client.path} is not initialised yet: it was started with --wait-for-rpc and waits for "
-            f"framework_start_init"
-        )
+    release.require_started(client.path)
     wanted = {kind: call for kind, call in _GETTERS.items() if call.method in release.methods}
     answers = dict(zip(wanted, client.read(list(wanted.values()))))
     return build_graph(release, answers)

@@ -33,6 +33,7 @@ WITHOUT_EFFECT = {
 }
 
 _BATCHES = (26, 5)
+_RUNTIME_ONLY = "bdev_get_bdevs"
 
 
 class Release(NamedTuple):
@@ -58,6 +59,14 @@ class Release(NamedTuple):
         """Whether this release still acts on ``parameter`` of ``method``."""
         return self.number < WITHOUT_EFFECT.get(method, {}).get(parameter, (99, 0))
 
+    def require_started(self, path: str) -> None:
+        """Raise Unreachable while the target behind the socket ``path`` waits for ``framework_start_init``."""
+        if _RUNTIME_ONLY not in self.methods:
+            raise Unreachable(
+                f"the target behind {path} is not initialised yet: it was started with --wait-for-rpc and waits for "
+                f"framework_start_init"
+            )
+
     def require(self, method: str, parameters: dict) -> None:
         """Raise Refusal unless this release knows ``method`` and each of ``parameters``."""
         if method not in self.methods:
@@ -75,7 +84,7 @@ class Release(NamedTuple):
 def identify(version: dict, methods: list[str]) -> Release:
     """Build a Release from the answers of ``spdk_get_version`` and ``rpc_get_methods {current: true}``.
 
-    Raises Unreachable for a release older than v24.05 and for a target that still waits for ``framework_start_init``.
+    Raises Unreachable for a release older than v24.05.
     """
     fields = version.get("fields", {})
     release = Release((int(fields.get("major", 0)), int(fields.get("minor", 0))), frozenset(methods))

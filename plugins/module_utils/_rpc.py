@@ -150,7 +150,7 @@ class Client:
 
     def call(self, method: str, params: Optional[dict] = None, subject: str = "") -> Any:
         """Make one call and return its result. Raises RpcError or UnknownOutcome."""
-        return self._results([Call(method, params, subject)])[0]
+        return _results(self.ask([Call(method, params, subject)]))[0]
 
     def read(self, calls: list[Call]) -> list:
         """Make getter calls in one round trip and return their results in order. Raises RpcError, UnknownOutcome.
@@ -160,13 +160,22 @@ class Client:
         """
         if self.release.has_batches and len(calls) > 1:
             self._send({self._next_id(): call for call in calls}, as_batch=True)
-            return self._results(calls, submit=False)
-        return self._results(calls)
+        else:
+            self.submit(calls)
+        return _results(self._gather(calls))
+
+    def ask(self, calls: list[Call]) -> list[Reply]:
+        """Make calls that do not depend on each other and return how each ended, in their order. Raises nothing.
+
+        After a call that got no answer in time nothing more is sent; what was not sent then ends as Unreachable.
+        """
+        self.submit(calls)
+        return self._gather(calls)
 
     def _identify(self) -> Release:
         calls = [Call("spdk_get_version"), Call("rpc_get_methods", {"current": True})]
         try:
-            version, methods = self._results(calls)
+            version, methods = _results(self.ask(calls))
         except UnknownOutcome as error:
             if not self.hung:
                 raise Unreachable(
@@ -179,20 +188,15 @@ class Client:
             ) from None
         return identify(version, methods)
 
-    def _results(self, calls: list[Call], submit: bool = True) -> list:
-        if submit:
-            self.submit(calls)
-        results: dict = {}
-        first_error: Optional[Exception] = None
+    def _gather(self, calls: list[Call]) -> list[Reply]:
+        replies: dict[int, Reply] = {}
         while not self.idle:
-            if self.broken and self.withdraw():
-                first_error = first_error or Unreachable(f"{self.path}: {self.broken}")
+            if self.broken:
+                for call in self.withdraw():
+                    replies[id(call)] = Reply(call, error=Unreachable(f"{self.path}: {self.broken}"))
             for reply in self.settle():
-                results[id(reply.call)] = reply.result
-                first_error = first_error or reply.error
-        if first_error:
-            raise first_error
-        return [results[id(call)] for call in calls]
+                replies[id(reply.call)] = reply
+        return [replies[id(call)] for call in calls]
 
     def _next_id(self) -> int:
         self._last_id += 1
@@ -266,6 +270,14 @@ class Client:
             Reply(call, error=UnknownOutcome(call.method, call.subject, reason))
             for call in (self._out.pop(identifier).calls[identifier] for identifier in lost)
         ]
+
+
+def _results(replies: list[Reply]) -> list:
+    """Return the results, or raise the first error."""
+    for reply in replies:
+        if reply.error:
+            raise reply.error
+    return [reply.result for reply in replies]
 
 
 def _reply(call: Call, answer: dict) -> Reply:
