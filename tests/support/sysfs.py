@@ -320,6 +320,8 @@ class Kernel(Host):
         line = " ".join(arguments)
         if line in self.broken:
             raise HostError(f"{line} failed with 1: it said nothing")
+        if arguments[0] == "modprobe":
+            self.tree.put(f"/sys/module/{arguments[-1].replace('-', '_')}/initstate", "live\n")
         if arguments[0] == "modprobe" and not self.exists(f"/sys/bus/pci/drivers/{arguments[-1]}"):
             self.tree.add_driver(arguments[-1])
             self.tree.put("/sys/module/vfio/parameters/enable_unsafe_noiommu_mode", "N\n")

@@ -71,7 +71,7 @@ def module_states(host: Host, names: tuple) -> dict:
         spelled = re.compile(rf"/{re.sub('[-_]', '[-_]', name)}\.ko\b")
         if spelled.search(listed["modules.builtin"]):
             states[name] = "builtin"
-        elif host.exists(f"/sys/module/{name.replace('-', '_')}"):
+        elif host.exists(f"/sys/module/{plain(name)}"):
             states[name] = "loaded"
         else:
             states[name] = "available" if spelled.search(listed["modules.dep"]) else "missing"
@@ -101,11 +101,11 @@ def make_plan(facts: Facts, wanted: Wanted) -> Plan:
         steps = _load_steps(facts, to_load)
     elif to_load:
         notes.append(f"{', '.join(to_load)}: not loaded now, because this is an image")
-    same = {_plain(name) for name in wanted.name}
-    at_boot = [name for name in facts.at_boot if _plain(name) not in same or (present and wanted.persist)]
+    same = {plain(name) for name in wanted.name}
+    at_boot = [name for name in facts.at_boot if plain(name) not in same or (present and wanted.persist)]
     if present and wanted.persist:
-        there = {_plain(name) for name in at_boot}
-        at_boot += [name for name in wanted.name if _plain(name) not in there]
+        there = {plain(name) for name in at_boot}
+        at_boot += [name for name in wanted.name if plain(name) not in there]
     if at_boot != facts.at_boot:
         text = _HEADER + "".join(f"{name}\n" for name in at_boot) if at_boot else None
         steps += file_steps({BOOT_FILE: facts.boot_text}, {BOOT_FILE: text})
@@ -132,7 +132,7 @@ def _load_steps(facts: Facts, names: list) -> list:
     return [Step("command", "modprobe", name, f"load the kernel module {name}") for name in names]
 
 
-def _plain(name: str) -> str:
+def plain(name: str) -> str:
     """Return the one spelling of a name; to the kernel both dashes are the same."""
     return name.replace("-", "_")
 
