@@ -183,3 +183,22 @@ def test_set_parent_bdev_with_a_snapshot_of_the_same_store_is_set_parent() -> No
     assert target.call("bdev_lvol_set_parent_bdev", {"lvol_name": "L/v", "parent_name": "L/s"}) is True
     lvol = target.call("bdev_get_bdevs", {"name": "L/v"})[0]["driver_specific"]["lvol"]
     assert lvol["base_snapshot"] == "s" and not lvol["esnap_clone"]
+
+
+def test_health_of_a_controller_that_is_not_connected() -> None:
+    """Seen on the real program, over TCP on loopback: disabled, and while it waits to connect again."""
+    target = Target()
+    address = {"trtype": "TCP", "adrfam": "IPv4", "traddr": "127.0.0.1", "trsvcid": "4420"}
+    target.call("nvmf_create_transport", {"trtype": "TCP"})
+    target.call("nvmf_create_subsystem", {"nqn": NQN, "allow_any_host": True})
+    target.call("nvmf_subsystem_add_listener", {"nqn": NQN, "listen_address": address})
+    wait = {"ctrlr_loss_timeout_sec": -1, "reconnect_delay_sec": 1}
+    target.call("bdev_nvme_attach_controller", {"name": "N", "subnqn": NQN, **address, **wait})
+    health = ("bdev_nvme_get_controller_health_info", {"name": "N"})
+    assert target.call(*health)["serial_number"] == "0" * 20
+    target.call("bdev_nvme_disable_controller", {"name": "N"})
+    assert refused(target, *health) == (-32603, "Internal error.")
+    target.call("bdev_nvme_enable_controller", {"name": "N"})
+    target.call(*health)
+    target.call("nvmf_subsystem_remove_listener", {"nqn": NQN, "listen_address": address})
+    assert refused(target, *health) == (-32603, "Internal error.")

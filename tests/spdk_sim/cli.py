@@ -134,7 +134,12 @@ def controls(target: Target, other: Target) -> dict[str, Any]:
         """{"op": "remote_call", "method": M, "params": {...}}: any call on the other side, to lose paths and so on."""
         return other.call(command["method"], command.get("params"))
 
-    events = (allocate, remove_bdev, vhost_connect, vhost_disconnect, hold_port, remote, remote_call)
+    def health(command: dict[str, Any]) -> bool:
+        """{"op": "health", "drive": BDF, "log": {FIELD: NUMBER}}: what a local drive says of itself from now on."""
+        fabric.set_health(other, command["drive"], command["log"])
+        return True
+
+    events = (allocate, remove_bdev, vhost_connect, vhost_disconnect, hold_port, remote, remote_call, health)
     return {event.__name__: event for event in events}
 
 

@@ -38,11 +38,19 @@ def add_drive(other: Target, address: str, size: int, block_size: int, origin: s
     subsystem.serial_number = own.replace("-", "").upper()[:20]
     subsystem.model_number = "Simulated drive"
     where = {"trtype": "PCIe", "adrfam": "", "traddr": address.lower(), "trsvcid": ""}
+    subsystem.health = {"temperature_celsius": 50}
     subsystem.listeners.append(Listener(where, False, "optimized", None))
     subsystem.namespaces[1] = Namespace(subsystem, 1, bdev)
     bdevs.hold(bdev, subsystem.namespaces[1], bdevs.EXCLUSIVE)
     other.nvmf.subsystems[subsystem.nqn] = subsystem
     other.nvmf.version += 1
+
+
+def set_health(other: Target, address: str, log: dict[str, int]) -> None:
+    """Change fields of the health log of the local drive at a PCI address."""
+    for subsystem in other.nvmf.subsystems.values():
+        if any(listener.address["traddr"] == address.lower() for listener in subsystem.listeners):
+            subsystem.health |= log
 
 
 def add_subsystem(other: Target, table: dict[str, Any]) -> None:

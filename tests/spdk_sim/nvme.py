@@ -648,6 +648,8 @@ def get_health(target: Any, params: Params) -> Any:
 def _health(target: Any, controller: Controller) -> Any:
     yield
     path = controller.paths[0]
+    if path.disabled or path.lost_at is not None:
+        raise RpcFailure(INTERNAL_ERROR, "Internal error.")
     out: dict[str, Any] = {
         "model_number": path.subsystem.model_number,
         "serial_number": path.subsystem.serial_number,
@@ -662,7 +664,7 @@ def _health(target: Any, controller: Controller) -> Any:
         "unsafe_shutdowns media_errors num_err_log_entries warning_temperature_time_minutes "
         "critical_composite_temperature_time_minutes"
     )
-    return out | dict.fromkeys(counters.split(), 0)
+    return out | dict.fromkeys(counters.split(), 0) | path.subsystem.health
 
 
 @method("bdev_nvme_set_hotplug", ARGUMENT, {"enable": required(BOOL), "period_us": optional(U64)})

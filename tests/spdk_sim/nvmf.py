@@ -114,6 +114,7 @@ class Subsystem:
         self.passthrough = False
         self.enable_nssr = False
         self.admin_label: str | None = None
+        self.health: dict[str, int] = {}
         self.listeners: list[Listener] = []
         self.namespaces: dict[int, Namespace] = {}
         self.hosts: dict[str, dict[str, str]] = {}
