@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The edge: options in, results out. The only file below modules that knows AnsibleModule. Private."""
+"""The edge: options in, results out. Private."""
 
 from __future__ import annotations
 
@@ -14,26 +14,13 @@ from typing import Any, NoReturn
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
+from ._connection import CONNECTION, LOCK, MESSAGE_ITEMS, connect, joined
 from ._converge import Outcome, converge
 from ._describe import unmanaged
 from ._errors import DiskengineError
 from ._graph import Graph
 from ._lock import node_lock
 from ._plan import Wanted
-from ._rpc import Client
-
-CONNECTION = {
-    "socket": {"type": "path", "default": "/var/tmp/spdk.sock"},
-    "timeout": {"type": "float", "default": 60.0},
-}
-LOCK = {"lock_wait": {"type": "float", "default": 60.0}}
-
-_MESSAGE_ITEMS = 10
-
-
-def connect(module: AnsibleModule) -> Client:
-    """Open the connection that the module's options describe. Raises Unreachable."""
-    return Client(module.params["socket"], module.params["timeout"])
 
 
 def run_resource(resource: Any) -> NoReturn:
@@ -108,10 +95,10 @@ def _run(module: AnsibleModule, desired: list, assume_missing: bool) -> tuple[li
 
 def _report(module: AnsibleModule, outcomes: list, **result: Any) -> NoReturn:
     notes = [f"{outcome.planned.subject}: {note}" for outcome in outcomes for note in outcome.notes]
-    for note in notes[:_MESSAGE_ITEMS]:
+    for note in notes[:MESSAGE_ITEMS]:
         module.warn(note)
-    if len(notes) > _MESSAGE_ITEMS:
-        module.warn(f"{len(notes) - _MESSAGE_ITEMS} more notes are in the results")
+    if len(notes) > MESSAGE_ITEMS:
+        module.warn(f"{len(notes) - MESSAGE_ITEMS} more notes are in the results")
     result["changed"] = any(outcome.actions for outcome in outcomes)
     if module.check_mode:
         in_order = sorted(outcomes, key=lambda outcome: outcome.turn)
@@ -135,6 +122,5 @@ def _difference(outcome: Outcome) -> dict:
 
 
 def _message(failed: list, total: int) -> str:
-    named = "; ".join(f"{outcome.planned.subject}: {outcome.error}" for outcome in failed[:_MESSAGE_ITEMS])
-    more = f"; and {len(failed) - _MESSAGE_ITEMS} more" if len(failed) > _MESSAGE_ITEMS else ""
-    return named if total == 1 else f"{len(failed)} of {total} objects failed: {named}{more}"
+    named = joined([f"{outcome.planned.subject}: {outcome.error}" for outcome in failed])
+    return named if total == 1 else f"{len(failed)} of {total} objects failed: {named}"
