@@ -8,7 +8,7 @@ from __future__ import annotations
 from uuid import uuid4
 
 from ansible_collections.excloud.diskengine.plugins.plugin_utils.database import RECORDED_KINDS, connected, record
-from ansible_collections.excloud.diskengine.plugins.plugin_utils.database_action import DatabaseAction
+from ansible_collections.excloud.diskengine.plugins.plugin_utils.database_action import DatabaseAction, failure_message
 
 # The field that a row needs to be UP, which only a real run can know.
 IDENTITIES = {"disk": "lvstore_uuid", "lvol": "uuid", "snapshot": "uuid"}
@@ -81,16 +81,3 @@ def _hide(fields, assumed):
     return fields and {
         key: UNKNOWN_YET if isinstance(value, str) and value in assumed else value for key, value in fields.items()
     }
-
-
-def failure_message(kind, results):
-    """One sentence that names the rows that were not recorded, by reason; None when there are none."""
-    causes: dict[str, list[str]] = {}
-    for row in results:
-        if row["outcome"] not in ("changed", "unchanged"):
-            causes.setdefault(f"{row['outcome']}, {row['reason']}", []).append(str(row["id"]))
-    if not causes:
-        return None
-    count = sum(len(ids) for ids in causes.values())
-    listed = "; ".join(f"{kind} {', '.join(ids)}: {cause}" for cause, ids in causes.items())
-    return f"{count} of {len(results)} rows were not recorded: {listed}."

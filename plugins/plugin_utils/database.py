@@ -170,9 +170,24 @@ def record(conn, kind, rows, dry_run=False):
     """
     if not rows:
         return []
-    psycopg = driver()
-    query = psycopg.sql.SQL("SELECT id, outcome, state, reason, before, after FROM {}(%s)").format(
-        psycopg.sql.Identifier(SCHEMA, KINDS[kind].recorder)
+    query = driver().sql.SQL("SELECT id, outcome, state, reason, before, after FROM {}(%s)").format(
+        driver().sql.Identifier(SCHEMA, KINDS[kind].recorder)
     )
-    with conn.transaction(force_rollback=dry_run), conn.cursor(row_factory=psycopg.rows.dict_row) as cursor:
-        return cursor.execute(query, [psycopg.types.json.Jsonb(rows)]).fetchall()
+    return _outcomes(conn, query, [driver().types.json.Jsonb(rows)], dry_run)
+
+
+def register(conn, node, disks, dry_run=False):
+    """Makes rows of drives that were found on a storage node: one call of register_disks, in one transaction.
+
+    disks are {"serial", "bdf", "model"}. Returns one dict per drive, in order, with serial, id, outcome (changed,
+    unchanged or refused), state, reason, before and after. Dry runs as record() does them. No drives, no call.
+    """
+    if not disks:
+        return []
+    query = "SELECT serial, id, outcome, state, reason, before, after FROM diskengine.register_disks(%s, %s)"
+    return _outcomes(conn, query, [node, driver().types.json.Jsonb(disks)], dry_run)
+
+
+def _outcomes(conn, query, parameters, dry_run):
+    with conn.transaction(force_rollback=dry_run), conn.cursor(row_factory=driver().rows.dict_row) as cursor:
+        return cursor.execute(query, parameters).fetchall()

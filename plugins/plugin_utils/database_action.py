@@ -41,3 +41,16 @@ class DatabaseAction(ActionBase):
     def perform(self, options, connection):
         """The work itself: takes the options and those of them that connected() takes, returns the result."""
         raise NotImplementedError
+
+
+def failure_message(kind, results, key="id"):
+    """One sentence that names, by key, the rows that were not recorded, and why; None when there are none."""
+    causes: dict[str, list[str]] = {}
+    for row in results:
+        if row["outcome"] not in ("changed", "unchanged"):
+            causes.setdefault(f"{row['outcome']}, {row['reason']}", []).append(str(row[key]))
+    if not causes:
+        return None
+    count = sum(len(ids) for ids in causes.values())
+    listed = "; ".join(f"{kind} {', '.join(ids)}: {cause}" for cause, ids in causes.items())
+    return f"{count} of {len(results)} rows were not recorded: {listed}."

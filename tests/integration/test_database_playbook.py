@@ -10,6 +10,7 @@ import pytest
 from ansible_collections.excloud.diskengine.plugins.plugin_utils.database_schema import ensure_login_role
 from support.ansible import play, run_playbook
 from support.estate import COMPUTE, invented_lvstores, make_estate
+from support.schema import MIGRATIONS
 
 UUID = "5b1a3c2e-7a3f-4d8f-9a53-0f6f4f0f8a11"
 SECRET = "hunter2-never-shown"
@@ -70,7 +71,7 @@ def test_the_role_check_run_again(empty_dsn, role, postgres):
             },
         }
     )
-    migrations = ["0001_objects.sql", "0002_states.sql", "0003_views.sql", "0004_record.sql"]
+    migrations = sorted(path.name for path in MIGRATIONS.iterdir())
     predicted = run_playbook(plays, check=True, diff=True)
     with psycopg.connect(empty_dsn) as own:
         assert own.execute("SELECT to_regnamespace('diskengine')").fetchone() == (None,)

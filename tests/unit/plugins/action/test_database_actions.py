@@ -7,9 +7,8 @@ import importlib
 
 import pytest
 import yaml
-from ansible_collections.excloud.diskengine.plugins.action import record_state
 from ansible_collections.excloud.diskengine.plugins.doc_fragments.database import ModuleDocFragment
-from ansible_collections.excloud.diskengine.plugins.plugin_utils.database_action import CONNECTION_SPEC
+from ansible_collections.excloud.diskengine.plugins.plugin_utils.database_action import CONNECTION_SPEC, failure_message
 
 PLUGINS = "ansible_collections.excloud.diskengine.plugins"
 ASPECTS = ("type", "elements", "choices", "required", "default")
@@ -25,7 +24,7 @@ def as_specified(options):
     }
 
 
-@pytest.mark.parametrize("name", ["database_schema", "desired_state_info", "record_state"])
+@pytest.mark.parametrize("name", ["database_schema", "desired_state_info", "record_state", "register_disks"])
 def test_spec_is_what_is_documented(name):
     action = importlib.import_module(f"{PLUGINS}.action.{name}").ActionModule
     documented = yaml.safe_load(importlib.import_module(f"{PLUGINS}.modules.{name}").DOCUMENTATION)["options"]
@@ -42,7 +41,7 @@ def outcome(number, what, reason=None):
 
 
 def test_no_failure_no_message():
-    assert record_state.failure_message("lvol", [outcome(1, "changed"), outcome(2, "unchanged")]) is None
+    assert failure_message("lvol", [outcome(1, "changed"), outcome(2, "unchanged")]) is None
 
 
 def test_failures_are_grouped_by_reason():
@@ -52,6 +51,6 @@ def test_failures_are_grouped_by_reason():
         outcome(3, "missing", "no such row"),
         outcome(4, "stale", "is UP"),
     ]
-    assert record_state.failure_message("lvol", results) == (
+    assert failure_message("lvol", results) == (
         "3 of 4 rows were not recorded: lvol 2, 4: stale, is UP; lvol 3: missing, no such row."
     )
