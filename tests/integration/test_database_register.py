@@ -14,6 +14,7 @@ from ansible_collections.excloud.diskengine.plugins.plugin_utils.database import
 )
 from ansible_collections.excloud.diskengine.plugins.plugin_utils.database_schema import ensure_login_role
 from support.ansible import play, run_playbook
+from support.documented import differences, own_keys, returned
 from support.estate import COMPUTE, invented_lvstores, make_estate
 from support.sysfs import Tree
 from support.targets import is_real
@@ -241,6 +242,10 @@ def test_playbook(tree, conn, dsn, estate):
     assert done["results"] == preview["results"] and done["diff"] == preview["diff"]
     assert done["changed"] and preview["changed"]
     assert done["diff"]["before"] == {"disk SERIAL0": {"state": "GONE"}, "disk TAKEN": {"state": "GONE"}}
+    for result in (preview, done):
+        own = own_keys("register_disks", result)
+        assert own.keys() == returned("register_disks").keys()
+        assert not differences(returned("register_disks"), own, False, False, "result")
     again = run_playbook(playbook(tree, dsn), diff=True).result("Register")
     assert not again["changed"] and [entry["outcome"] for entry in again["results"]] == ["unchanged"] * 2
     assert disks(conn) == rows

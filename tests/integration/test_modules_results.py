@@ -3,27 +3,25 @@
 
 from __future__ import annotations
 
-import ast
 import json
-from pathlib import Path
 
 import yaml
-from support.ansible import play, run_playbook
+from support.ansible import ROOT, play, run_playbook
+from support.documented import EVERYWHERE, differences, own_keys, returned
 from support.targets import free_port
 
-MODULES = Path(__file__).resolve().parents[2] / "plugins" / "modules"
+MODULES = yaml.safe_load((ROOT / "meta" / "runtime.yml").read_text())["action_groups"]["spdk"]
 NQN = "nqn.2024-01.io.excloud:storage.test"
 LVOL = {"name": "a", "lvstore": "lvs-0", "size": "5MiB"}
 SUBSYSTEM = {"nqn": NQN, "namespaces": [{"bdev": "lvs-0/a"}]}
-
-# What Ansible adds to every result.
-EVERYWHERE = {"changed", "failed", "msg", "exception", "invocation", "diff", "warnings", "deprecations"}
 
 # Tasks of one play; each name begins with the module. Those that end in "fails" do.
 TASKS = {
     "transport one": {"trtype": "TCP"},
     "transport again": {"transports": [{"trtype": "TCP"}]},
     "transport fails": {"trtype": "TCP", "state": "absent"},
+    "nvme_controller gone": {"name": "nvme7", "state": "absent"},
+    "nvme_controller fails": {"name": "nvme7", "traddr": "the second one"},
     "lvstore one": {"name": "new", "bdev": "ram"},
     "lvstore again": {"lvstores": [{"name": "new", "bdev": "ram"}, {"name": "lvs-0"}]},
     "lvstore away": {"name": "new", "state": "absent"},
@@ -48,33 +46,6 @@ TASKS = {
 }
 
 
-def returned(module):
-    """The RETURN documentation of a module."""
-    for node in ast.parse((MODULES / f"{module}.py").read_text(encoding="utf-8")).body:
-        if isinstance(node, ast.Assign) and node.targets[0].id == "RETURN":
-            return yaml.safe_load(ast.literal_eval(node.value))
-    raise AssertionError(f"{module} documents no results")
-
-
-def differences(documented, value, failed, check, where):
-    """Keys that are there and not documented, and the other way round."""
-    found = [f"{where}: {key} is not documented" for key in value.keys() - documented.keys()]
-    for key, entry in documented.items():
-        when = entry.get("returned", "")
-        promised = when.startswith("always") or (when == "success" and not failed) or (check and "check mode" in when)
-        if "came as a document" in when:
-            promised = ("results_document" in value) == (key == "results_document")
-        if key not in value:
-            found += [f"{where}: {key} is missing"] if promised else []
-            continue
-        if "check mode" in when and not check:
-            found.append(f"{where}: {key} is there outside check mode")
-        for item in value[key] if isinstance(value[key], list) else [value[key]]:
-            if "contains" in entry and item is not None:
-                found += differences(entry["contains"], item, failed, check, f"{where}.{key}")
-    return found
-
-
 def test_results_are_as_documented(target):
     target.call("bdev_malloc_create", {"name": "ram", "num_blocks": 8192, "block_size": 4096})
     tasks = []
@@ -93,17 +64,12 @@ def test_results_are_as_documented(target):
         failed = event["event"] == "ignored"
         if failed != name.endswith("fails") and not (check and module == "spdk_rpc"):
             wrong.append(f"{event['task']}: {event['result'].get('msg', 'it did not fail')}")
-        documentation = returned(module)
-        own = {
-            key: value
-            for key, value in event["result"].items()
-            if not key.startswith("_ansible") and (key not in EVERYWHERE or key in documentation)
-        }
-        wrong += differences(documentation, own, failed, check, event["task"])
+        own = own_keys(module, event["result"])
+        wrong += differences(returned(module), own, failed, check, event["task"])
         seen |= {module}
         seen |= {f"{module}.{key}" for key in own}
     assert not wrong, "\n".join(wrong)
-    assert {path.stem for path in MODULES.glob("spdk_*.py")} <= seen
+    assert set(MODULES) <= seen
     # Every top-level key that is documented came at least once.
     assert {f"{module}.{key}" for module in sorted(seen) if "." not in module for key in returned(module)} <= seen
 
