@@ -52,6 +52,20 @@ data_wr_pool_size: {type: int, description: [RDMA only. Data work requests for e
 """,
 )
 
+_CONTROLLER = (
+    ("name", "Name of the controller, 1 to 63 characters. Its bdevs are called C(<name>n<namespace>)."),
+    """
+trtype:
+  description: Transport type.
+  type: str
+  choices: [PCIe]
+  default: PCIe
+traddr:
+  description: PCI address of the drive, such as V(0000:07:00.0). Needed to attach it.
+  type: str
+""",
+)
+
 _LVSTORE = (
     ("name", "Name of the lvstore, 1 to 63 characters without a slash."),
     """
@@ -71,6 +85,16 @@ max_lvols:
     - Each needs at least one metadata page, and SPDK's default gives one for each cluster, thin or not. The ratio of
       metadata pages is chosen from this at creation and never changed later.
   type: int
+import_existing:
+  description: Take the lvstore that is on the bdev already, whatever its name. The result names it.
+  type: bool
+  default: false
+force:
+  description:
+    - Serial number of the local drive whose content may be given up. Before an lvstore is created on a local drive the
+      drive is read, and a partition table, a file system or any other mark on it is a refusal without this.
+    - It does not allow to overwrite an lvstore that is loaded, or a bdev that is used.
+  type: str
 """,
 )
 
@@ -233,16 +257,61 @@ options:
     default: 60.0
 """
 
+    HEALTH = r"""
+options:
+  thresholds:
+    description:
+      - From which values on a drive is no longer V(ok). A number that is never reached turns a threshold off.
+      - What the drive itself warns of, and a spare capacity below its own threshold, counts without any of them.
+    type: dict
+    suboptions:
+      temperature_warning:
+        description: Degrees Celsius from which on the composite temperature is V(warning).
+        type: int
+        default: 70
+      temperature_critical:
+        description: Degrees Celsius from which on the composite temperature is V(critical).
+        type: int
+        default: 80
+      used_warning:
+        description: Percentage of the endurance, as the vendor estimates it, whose use is V(warning).
+        type: int
+        default: 80
+      used_critical:
+        description: Percentage of the endurance whose use is V(critical).
+        type: int
+        default: 100
+      media_errors_warning:
+        description: Number of unrecovered data integrity errors over the drive's life from which on it is V(warning).
+        type: int
+        default: 1
+      media_errors_critical:
+        description: Number of unrecovered data integrity errors from which on it is V(critical). Never without it.
+        type: int
+      unsafe_shutdowns_warning:
+        description: Number of losses of power over the drive's life from which on it is V(warning). Never without it.
+        type: int
+      unsafe_shutdowns_critical:
+        description: Number of losses of power from which on it is V(critical). Never without it.
+        type: int
+      spare_warning:
+        description: Percentage of spare capacity below which the drive is V(warning).
+        type: int
+        default: 20
+"""
+
 
 # Set from outside, because ansible-test's yamllint reads nothing but literals inside the class.
 for _fragment, _text in {
     "TRANSPORT": _one_or_many(_TRANSPORT, "transports"),
+    "CONTROLLER": _one_or_many(_CONTROLLER, "controllers"),
     "LVSTORE": _one_or_many(_LVSTORE, "lvstores"),
     "LVOL": _one_or_many(_LVOL, "lvols"),
     "SUBSYSTEM": _one_or_many(_SUBSYSTEM, "subsystems"),
     "EVERYTHING": "options:\n" + indent(
         _DOCUMENT
         + _many(_TRANSPORT, "transports", "default: []")
+        + _many(_CONTROLLER, "controllers", "default: []")
         + _many(_LVSTORE, "lvstores", "default: []")
         + _many(_LVOL, "lvols", "default: []")
         + _many(_SUBSYSTEM, "subsystems", "default: []"),

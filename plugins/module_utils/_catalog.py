@@ -6,9 +6,10 @@
 
 from __future__ import annotations
 
+from ._resources._controller import ControllerResource
 from ._resources._lvol import LvolResource
 from ._resources._lvstore import LvstoreResource
 from ._resources._subsystem import SubsystemResource
 from ._resources._transport import TransportResource
 
-RESOURCES = [TransportResource, LvstoreResource, LvolResource, SubsystemResource]
+RESOURCES = [TransportResource, ControllerResource, LvstoreResource, LvolResource, SubsystemResource]

@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from typing import Callable, Optional
 
 from ._apply import apply
-from ._errors import DiskengineError
+from ._errors import DiskengineError, Refusal, RpcError
 from ._graph import Graph, read_graph
 from ._plan import ObjectPlan, Plan, make_plan
-from ._rpc import Client
+from ._rpc import Call, Client
 
 _ROUNDS = 3
 
@@ -32,6 +32,7 @@ class Outcome:
     facts: dict
     notes: list
     error: Optional[str]
+    deferred: bool = False
     actions: list = field(default_factory=list)
 
     def result(self, brief: bool = False) -> dict:
@@ -43,6 +44,8 @@ class Outcome:
             "changed": bool(self.actions),
             "failed": self.error is not None,
         }
+        if self.deferred:
+            entry["deferred"] = True
         if self.error is not None:
             entry["msg"] = self.error
         if not brief or self.actions:
@@ -69,12 +72,16 @@ def converge(
     """
     client = connect()
     try:
-        found = read_graph(client)
+        found = _observe(client, desired)
         plan = make_plan(desired, found, assume_missing and dry_run)
         outcomes = {id(planned.wanted): _outcome(planned, turn) for turn, planned in enumerate(plan.objects)}
         if dry_run:
             for planned in plan.objects:
-                outcomes[id(planned.wanted)].actions = planned.change.actions
+                outcome = outcomes[id(planned.wanted)]
+                outcome.actions = planned.change.actions
+                if planned.deferred:
+                    outcome.deferred = True
+                    outcome.notes.append(f"{planned.deferred}; what follows is known when the drives were looked at")
             return [outcomes[id(wanted)] for wanted in desired], found
         for rounds_left in reversed(range(_ROUNDS)):
             results = apply(plan.actions, client)
@@ -82,19 +89,42 @@ def converge(
             if not doubtful:
                 break
             try:
-                lost = client.broken and not client.hung
+                hung = client.hung
+                lost = bool(client.broken) and not hung
                 if client.broken:
                     client.close()
                     client = connect()
-                observed = read_graph(client)
+                if not hung and any(planned.deferred for planned in doubtful):
+                    client.read([Call("bdev_wait_for_examine", subject="all bdevs")])
+                observed = _observe(client, [planned.wanted for planned in doubtful])
             except DiskengineError as error:
                 for planned in doubtful:
                     outcomes[id(planned.wanted)].error = f"{_cause(planned)}; looking again failed: {error}"
                 break
-            plan = _look_again(doubtful, observed, outcomes, retry=bool(lost and rounds_left))
+            plan = _look_again(doubtful, observed, outcomes, lost, not hung and rounds_left > 0)
         return [outcomes[id(wanted)] for wanted in desired], found
     finally:
         client.close()
+
+
+def _observe(client: Client, desired: list) -> Graph:
+    """Read the target, and look into the drives that ``desired`` would write to."""
+    graph = read_graph(client)
+    bdevs = [
+        bdev
+        for resource, options in desired
+        if hasattr(resource, "looks_into")
+        for bdev in resource.looks_into(options, graph)
+    ]
+    if bdevs:
+        from ._content import read_content  # rarely needed, and importing costs time in every run
+
+        for bdev in bdevs:
+            try:
+                graph.contents[bdev.name] = read_content(client, bdev, graph)
+            except (Refusal, RpcError) as error:
+                graph.contents[bdev.name] = str(error)
+    return graph
 
 
 def _outcome(planned: ObjectPlan, turn: int) -> Outcome:
@@ -110,24 +140,38 @@ def _settled(planned: ObjectPlan, outcomes: dict, results: dict) -> bool:
             outcome.actions.append(action)
         if action.learns and action in results:
             outcome.facts[action.learns] = results[action]
-    return all(action.state == "done" for action in planned.change.actions)
+    return not planned.deferred and all(action.state == "done" for action in planned.change.actions)
 
 
-def _look_again(doubtful: list, observed: Graph, outcomes: dict, retry: bool) -> Plan:
-    """Judge the objects that were not carried out by what is there now; return the plan of those to try once more."""
+def _look_again(doubtful: list, observed: Graph, outcomes: dict, lost: bool, may_go_on: bool) -> Plan:
+    """Judge the objects that were not carried out by what is there now; return the plan of those to try once more.
+
+    These are, while it ``may_go_on``, those that were deferred and, after a ``lost`` connection, those that were not
+    refused by the target.
+    """
     plan = make_plan([planned.wanted for planned in doubtful], observed)
     causes = {id(planned.wanted): planned for planned in doubtful}
     given_up: set[int] = set()
-    again = []
+    again: list[ObjectPlan] = []
     for planned in plan.objects:
         outcome = outcomes[id(planned.wanted)]
         outcome.facts.update(planned.change.facts)
         actions = planned.change.actions
         undone = {action.summary for action in actions}  # the parameters may name a new lvstore by its UUID now
         outcome.actions = [action for action in outcome.actions if action.summary not in undone]
+        earlier = causes[id(planned.wanted)]
+        if earlier.deferred:
+            outcome.before, outcome.after = planned.change.before, planned.change.after
+            outcome.notes.extend(planned.change.notes)
+        if planned.deferred:
+            if any(action.reveals for other in again for action in other.change.actions):
+                again.append(planned)
+            else:
+                outcome.error = planned.deferred
+            continue
         if not actions and planned.refusal is None:
             continue
-        earlier = causes[id(planned.wanted)]
+        retry = may_go_on and (lost or earlier.deferred is not None)
         failed = any(action.state in ("failed", "skipped") for action in earlier.change.actions)
         orphaned = any(id(need) in given_up for action in actions for need in action.needs)
         if retry and planned.refusal is None and not failed and not orphaned:

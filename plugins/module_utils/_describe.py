@@ -23,6 +23,11 @@ def describe(graph: Graph) -> dict:
                 {"trtype": transport.trtype, **{k: v for k, v in transport.options.items() if _comparable(k, graph)}}
                 for transport in graph.transports.values()
             ],
+            "controllers": [
+                {"name": controller.name, "traddr": controller.traddr}
+                for controller in graph.controllers.values()
+                if controller.trtype == "PCIe"
+            ],
             "lvstores": [
                 {"name": store.name, "bdev": store.base_bdev, "cluster_size": str(store.cluster_size)}
                 for store in graph.lvstores.values()
@@ -34,6 +39,7 @@ def describe(graph: Graph) -> dict:
             ],
             "subsystems": [_subsystem(subsystem, graph) for subsystem in graph.subsystems.values()],
         },
+        "controllers": [controller._asdict() for controller in graph.controllers.values()],
         "lvstores": [store._asdict() for store in graph.lvstores.values()],
         "lvols": [
             {**lvol._asdict(), "alias": lvol.alias, "exported_as": _exported_as(graph, lvol.uuid)}

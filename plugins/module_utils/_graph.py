@@ -22,6 +22,8 @@ SUBSYSTEM_ATTRIBUTES = ("serial_number", "model_number", "max_namespaces", "min_
 LVOL_PRODUCT = "Logical Volume"
 
 _GETTERS = {
+    "controllers": Call("bdev_nvme_get_controllers", subject="all NVMe controllers"),
+    "bdev_config": Call("framework_get_config", {"name": "bdev"}, subject="the bdev configuration"),
     "bdevs": Call("bdev_get_bdevs", subject="all bdevs"),
     "lvstores": Call("bdev_lvol_get_lvstores", subject="all lvstores"),
     "lvols": Call("bdev_lvol_get_lvols", subject="all lvols"),
@@ -32,8 +34,20 @@ _GETTERS = {
 }
 
 
+class Controller(NamedTuple):
+    """An NVMe controller that the target has attached; ``traddr`` of a local drive is its BDF."""
+
+    name: str
+    trtype: str
+    traddr: str
+    state: str
+
+
 class Bdev(NamedTuple):
-    """A block device. ``size`` is in bytes and None while the bdev is only planned; ``claimed`` as SPDK says."""
+    """A block device. ``size`` is in bytes and None while the bdev is only planned; ``claimed`` as SPDK says.
+
+    ``drive`` is the BDF of the local drive that it is a namespace of, else empty; ``serial`` the drive's.
+    """
 
     name: str
     aliases: tuple
@@ -42,6 +56,8 @@ class Bdev(NamedTuple):
     block_size: int
     size: Optional[int]
     claimed: bool
+    drive: str = ""
+    serial: str = ""
 
     @property
     def key(self) -> tuple:
@@ -110,9 +126,16 @@ class Graph:
     UUID to a bdev's own name, ``exports`` from a bdev's own name to the (NQN, nsid) that shows it, ``vhost`` from a
     bdev's own name to the vhost controller that serves it. ``max_subsystems`` counts the discovery subsystem too and
     can be set at startup only. ``freed`` counts, by lvstore name, the clusters that planned actions give back.
+    ``auto_examine`` tells whether the target looks for lvstores on each new bdev by itself, ``examined`` the names of
+    the bdevs that it was told to look at. ``contents`` holds, by own name, what was found on bdevs of local drives
+    that were looked into: names of signatures, or the reason why that failed.
     """
 
     release: Release
+    controllers: dict = field(default_factory=dict)
+    auto_examine: bool = True
+    examined: dict = field(default_factory=dict)
+    contents: dict = field(default_factory=dict)
     bdevs: dict = field(default_factory=dict)
     names: dict = field(default_factory=dict)
     lvstores: dict = field(default_factory=dict)
@@ -156,6 +179,17 @@ class Graph:
             return f"{found.name}/{lvol}" if found else reference
         return reference
 
+    def user(self, own_name: str) -> Optional[str]:
+        """Return what a bdev is used for within the target, to follow "it is"; None if for nothing."""
+        if own_name in self.exports:
+            return "exported as namespace {1} of {0}".format(*self.exports[own_name])
+        if own_name in self.vhost:
+            return f"served by the vhost controller {self.vhost[own_name]}"
+        bdev = self.bdevs.get(own_name)
+        if bdev is not None and bdev.claimed:
+            return "claimed by another user within the target (a RAID or an lvstore)"
+        return None
+
     def add_bdev(self, bdev: Bdev) -> None:
         """Add or replace a bdev and make it found by each of its names."""
         self.bdevs[bdev.name] = bdev
@@ -195,6 +229,13 @@ def read_graph(client: Client) -> Graph:
 def build_graph(release: Release, answers: dict) -> Graph:
     """Build a Graph from the getters' answers by kind; a kind that was not read is empty."""
     graph = Graph(release)
+    for item in answers.get("controllers", ()):
+        graph.controllers[item["name"]] = _controller(item)
+    for item in answers.get("bdev_config", ()):
+        if item["method"] == "bdev_set_options":
+            graph.auto_examine = item["params"]["bdev_auto_examine"]
+        elif item["method"] == "bdev_examine":
+            graph.examined[item["params"]["name"]] = None
     for item in answers.get("bdevs", ()):
         graph.add_bdev(_bdev(item))
     for item in answers.get("lvstores", ()):
@@ -240,7 +281,21 @@ def _bdev(item: dict) -> Bdev:
         item["block_size"],
         item["block_size"] * item["num_blocks"],
         item["claimed"],
+        *_drive(item),
     )
+
+
+def _drive(item: dict) -> tuple:
+    for path in (item.get("driver_specific") or {}).get("nvme") or ():
+        if path.get("pci_address"):
+            return path["pci_address"].lower(), path.get("ctrlr_data", {}).get("serial_number", "").strip()
+    return "", ""
+
+
+def _controller(item: dict) -> Controller:
+    path = item["ctrlrs"][0] if item["ctrlrs"] else {}
+    trid = path.get("trid", {})
+    return Controller(item["name"], trid.get("trtype", ""), trid.get("traddr", "").lower(), path.get("state", ""))
 
 
 def _subsystem(item: dict) -> Subsystem:

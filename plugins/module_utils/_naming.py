@@ -19,6 +19,8 @@ from ._errors import Refusal
 DISCOVERY_NQN = "nqn.2014-08.org.nvmexpress.discovery"
 
 _LVOL_NAME = re.compile(r"[A-Za-z0-9_.:+@-]{1,63}\Z")
+_CONTROLLER_NAME = re.compile(r"[A-Za-z0-9_.:-]{1,63}\Z")
+_BDF = re.compile(r"(?:([0-9a-f]{4,8}):)?([0-9a-f]{2}:[01][0-9a-f]\.[0-7])\Z")
 _LABEL = r"[a-z](?:[a-z0-9-]{0,61}[a-z0-9])?"
 _NQN = re.compile(r"nqn\.\d{4}-(0[1-9]|1[0-2])\." + _LABEL + r"(?:\." + _LABEL + r")*:[!-~]+\Z", re.I | re.A)
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z")
@@ -35,6 +37,26 @@ def store_name(value: str, what: str) -> str:
             f"(a slash would be read as <lvstore>/<lvol>)"
         )
     return value
+
+
+def controller_name(value: str) -> str:
+    """Return ``value`` if it can name an NVMe controller: its bdevs are called ``<name>n<namespace>``."""
+    if not _CONTROLLER_NAME.match(value or ""):
+        raise Refusal(
+            f"controller name {value!r} is not usable: 1 to 63 characters of letters, digits and . _ : -"
+        )
+    return value
+
+
+def bdf(value: str) -> str:
+    """Return ``value`` as the kernel and SPDK spell PCI addresses: ``0000:01:00.0``. Raises Refusal.
+
+    SPDK takes an empty one for all drives and crashes (contract section 17).
+    """
+    match = _BDF.match(value.strip().lower())
+    if not match:
+        raise Refusal(f"{value!r} is not a PCI address; write it like 0000:01:00.0")
+    return f"{match.group(1) or '0000'}:{match.group(2)}"
 
 
 def uuid(value: str, what: str) -> str:

@@ -39,7 +39,8 @@ class Action:
     """One mutating call.
 
     ``risk`` is ``safe``, ``disruptive`` (interrupts hosts) or ``destructive`` (gives up data). ``learns`` names the
-    fact of the object that the call's result is, e.g. ``uuid``. The planner fills in ``subject`` and ``needs``;
+    fact of the object that the call's result is, e.g. ``uuid``; one that ``reveals`` brings up what nobody can know
+    before, such as the lvstore on a drive. The planner fills in ``subject`` and ``needs``;
     ``state`` is ``planned``, then what became of it: ``done``, ``failed``, ``unknown``, ``skipped`` or ``withheld``.
     """
 
@@ -50,6 +51,7 @@ class Action:
     uses: tuple = ()
     risk: str = SAFE
     learns: Optional[str] = None
+    reveals: bool = False
     subject: str = ""
     needs: tuple = ()
     state: str = "planned"
@@ -91,13 +93,17 @@ class Wanted(NamedTuple):
 
 @dataclass(eq=False)
 class ObjectPlan:
-    """The plan for one desired object; ``refusal`` says why nothing can be done for it."""
+    """The plan for one desired object; ``refusal`` says why nothing can be done for it.
+
+    ``deferred`` says what it waits for that another object's action may reveal; it is planned when that was done.
+    """
 
     wanted: Wanted
     identity: dict
     subject: str
     change: Change
     refusal: Optional[str] = None
+    deferred: Optional[str] = None
 
 
 @dataclass
@@ -118,7 +124,8 @@ def make_plan(desired: list, observed: Graph, assume_missing: bool = False) -> P
 
     Removals come first, users before what they use; then creations, the other way round. With ``assume_missing``
     whatever an object relies on and no object of this plan is about is taken to be there, with a note: in check mode
-    an earlier task that would have made it did not run.
+    an earlier task that would have made it did not run. What misses something that an action of the plan may reveal
+    is deferred.
     """
     planner = _Planner(observed, assume_missing)
     subjects = [f"{wanted.resource.kind} {wanted.resource.title(wanted.options, observed)}" for wanted in desired]
@@ -126,6 +133,7 @@ def make_plan(desired: list, observed: Graph, assume_missing: bool = False) -> P
     planner.expect_absent(desired)
     for subject, wanted in sorted(zip(subjects, desired), key=lambda pair: _phase(pair[1])):
         planner.add(subject, wanted, times[subject])
+    planner.defer()
     return Plan(planner.objects, planner.graph)
 
 
@@ -141,6 +149,8 @@ class _Planner:
         self._assume_missing = assume_missing
         self._refused: dict[tuple, str] = {}
         self._absent: set[tuple] = set()
+        self._missing: list[ObjectPlan] = []
+        self._reveals = False
         self._holder: dict[tuple, Action] = {}
         self._users: dict[tuple, list[Action]] = {}
 
@@ -164,13 +174,23 @@ class _Planner:
         except DiskengineError as error:
             planned.change = Change(None, None)
             planned.refusal = str(error)
+            if isinstance(error, Missing):
+                self._missing.append(planned)
+                if self._reveals:
+                    return
             for key in resource.keys(options, self.graph):
                 self._refused[key] = f"{subject} failed: {error}"
             return
         for action in planned.change.actions:
             action.subject = subject
+            self._reveals = self._reveals or action.reveals
             self._order(action)
         planned.change.predict(self.graph)
+
+    def defer(self) -> None:
+        """Turn the refusal of what misses something into a deferral, if the plan may reveal it."""
+        for planned in self._missing if self._reveals else ():
+            planned.deferred, planned.refusal = planned.refusal, None
 
     def _require_none_refused(self, keys: tuple) -> None:
         for key in keys:

@@ -34,6 +34,7 @@ EXAMPLES = r"""
   excloud.diskengine.spdk_node:
     socket: /run/spdk/spdk.sock
     transports: "{{ target.desired.transports }}"
+    controllers: "{{ target.desired.controllers }}"
     lvstores: "{{ target.desired.lvstores }}"
     lvols: "{{ target.desired.lvols }}"
     subsystems: "{{ target.desired.subsystems }}"
@@ -46,12 +47,17 @@ release:
   type: str
   sample: v26.05
 desired:
-  description: Transports, lvstores, lvols and subsystems as M(excloud.diskengine.spdk_node) takes them.
+  description: Transports, controllers, lvstores, lvols and subsystems as M(excloud.diskengine.spdk_node) takes them.
   returned: success
   type: dict
   contains:
     transports:
       description: Transports with the options that can be compared.
+      type: list
+      elements: dict
+      returned: always
+    controllers:
+      description: Controllers of local drives.
       type: list
       elements: dict
       returned: always
@@ -70,6 +76,11 @@ desired:
       type: list
       elements: dict
       returned: always
+controllers:
+  description: NVMe controllers that are attached, with transport type, address and state.
+  returned: success
+  type: list
+  elements: dict
 lvstores:
   description: Lvstores with UUID, bdev, cluster size in bytes and cluster counts.
   returned: success

@@ -13,6 +13,8 @@ description:
   - Takes the whole desired state of one target, works out one plan and carries it out over one connection.
   - Because the plan knows what each object relies on, check mode shows exactly the calls that a run would send.
   - One object that fails stops only those that need it.
+  - What a drive holds is known only when it is attached. After attaching one, the target is read again and the objects
+    that nothing was known about are planned then. Check mode says so of each of them.
   - The results are brief. What the objects were and are is in the diff.
   - The roles of this collection use it. For single objects there are modules of their own, with the same planner.
 author:
@@ -27,6 +29,7 @@ extends_documentation_fragment:
   - excloud.diskengine.spdk.everything
 seealso:
   - module: excloud.diskengine.spdk_transport
+  - module: excloud.diskengine.spdk_nvme_controller
   - module: excloud.diskengine.spdk_lvstore
   - module: excloud.diskengine.spdk_lvol
   - module: excloud.diskengine.spdk_subsystem
@@ -71,9 +74,9 @@ results:
       returned: for transports
       sample: TCP
     name:
-      description: Name, for an lvstore or an lvol.
+      description: Name, for a controller, an lvstore or an lvol.
       type: str
-      returned: for lvstores and lvols
+      returned: for controllers, lvstores and lvols
       sample: "1234"
     lvstore:
       description: The lvstore as it was given, for an lvol.
@@ -90,6 +93,15 @@ results:
       type: str
       returned: for lvstores and lvols that are there
       sample: 8b5a7a5c-62cb-4d3f-9a54-3c1e5fbf5d3a
+    bdevs:
+      description: The bdevs of a controller's namespaces.
+      type: list
+      elements: str
+      returned: for controllers that are there
+    deferred:
+      description: Whether what is needed for it can be known only after a drive was attached.
+      type: bool
+      returned: for objects that wait for a drive
     alias:
       description: The other name of an lvol's bdev.
       type: str

@@ -13,6 +13,7 @@ import uuid
 from typing import Any
 
 from . import bdevs, catalogue, fabric, vhost
+from .disks import Foreign
 from .errors import RpcFailure
 from .faults import Faults
 from .files import RealFiles
@@ -134,12 +135,17 @@ def controls(target: Target, other: Target) -> dict[str, Any]:
         """{"op": "remote_call", "method": M, "params": {...}}: any call on the other side, to lose paths and so on."""
         return other.call(command["method"], command.get("params"))
 
+    def scribble(command: dict[str, Any]) -> bool:
+        """{"op": "scribble", "drive": BDF, "data": HEX}: another program wrote this to the start of a local drive."""
+        other.disks.write(f"drive:{command['drive']}", Foreign(bytes.fromhex(command["data"])))
+        return True
+
     def health(command: dict[str, Any]) -> bool:
         """{"op": "health", "drive": BDF, "log": {FIELD: NUMBER}}: what a local drive says of itself from now on."""
         fabric.set_health(other, command["drive"], command["log"])
         return True
 
-    events = (allocate, remove_bdev, vhost_connect, vhost_disconnect, hold_port, remote, remote_call, health)
+    events = (scribble, allocate, remove_bdev, vhost_connect, vhost_disconnect, hold_port, remote, remote_call, health)
     return {event.__name__: event for event in events}
 
 

@@ -67,3 +67,25 @@ class Medium(NamedTuple):
     def mark(self, part: str | None = None) -> None:
         """Note a change of the content for the journal."""
         self.disks.mark(self.key, part)
+
+
+class Foreign:
+    """Bytes at the start of a disk that are none of SPDK's."""
+
+    kind = "foreign"
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+
+    def header(self) -> dict[str, Any]:
+        """The record of the whole."""
+        return {"kind": self.kind, "data": self.data.hex()}
+
+    def parts(self) -> list[str]:
+        """There are none."""
+        return []
+
+    @classmethod
+    def from_records(cls, header: dict[str, Any], parts: list[dict[str, Any]]) -> Foreign:
+        """The reverse of header()."""
+        return cls(bytes.fromhex(header["data"]))

@@ -11,12 +11,12 @@ import json
 import os
 from typing import Any
 
-from .disks import Disks
+from .disks import Disks, Foreign
 from .lvol import Lvstore
 from .raid import Superblock
 
 COMPACT_AFTER = 50_000
-KINDS = {Lvstore.kind: Lvstore, Superblock.kind: Superblock}
+KINDS = {kind.kind: kind for kind in (Lvstore, Superblock, Foreign)}
 
 
 class Journal:

@@ -33,7 +33,7 @@ _methods(
 _methods(
     "needs I/O, of which there is none",
     "bdev_get_histogram_borders bdev_get_histogram bdev_enable_histogram bdev_nvme_get_path_iostat "
-    "bdev_nvme_get_transport_statistics bdev_nvme_send_cmd bdev_nvme_add_error_injection "
+    "bdev_nvme_get_transport_statistics bdev_nvme_add_error_injection "
     "bdev_nvme_remove_error_injection bdev_nvme_apply_firmware accel_error_inject_error",
 )
 _methods(

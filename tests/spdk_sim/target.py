@@ -12,6 +12,7 @@ from types import GeneratorType
 from typing import Any
 
 from . import bdevs, catalogue, framework, keyring, lvol, nbd, nvme, nvmf, qos, raid, vhost
+from . import nvme_io as nvme_io
 from .decode import decode
 from .disks import Disks
 from .errors import INVALID_STATE, METHOD_NOT_FOUND, RUNTIME_ONLY, STARTUP_ONLY, Blocked, RpcFailure

@@ -23,7 +23,7 @@ from pathlib import Path
 
 TESTS = Path(__file__).resolve().parents[1]
 MIB = 1 << 20
-_READS = re.compile(r"(^|_)get(_|$)")
+_READS = re.compile(r"(^|_)get(_|$)|^bdev_wait_for_examine$")
 _START_SECONDS = 60
 
 
@@ -33,7 +33,9 @@ def is_real():
 
 
 def is_mutation(request):
-    """Whether a recorded request changes something, by the name of its method."""
+    """Whether a recorded request changes something, by the name of its method; a raw command may be a read."""
+    if request["method"] == "bdev_nvme_send_cmd":
+        return request["params"]["data_direction"] != "c2h"
     return not _READS.search(request["method"])
 
 
@@ -118,6 +120,15 @@ class Target:
         """A call past the recorder."""
         return rpc(self.direct, method, params)
 
+    def control(self, op, **command):
+        """An event from outside, which only the simulator can be told of (tests/spdk_sim/cli.py names them)."""
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.connect(str(self.directory / "control"))
+            connection.sendall(json.dumps({"op": op, **command}).encode() + b"\n")
+            answer = json.loads(connection.makefile().readline())
+        assert "error" not in answer, answer
+        return answer
+
     def kill(self):
         """SIGKILL; disks keep what is on them."""
         self._process.kill()
@@ -172,8 +183,8 @@ class Target:
                 os.environ["SPDK_TGT"], "--no-huge", "--disable-cpumask-locks", "-s", "2048",
                 "-m", hex(1 << self._core), "-r", self.direct, *self._options,
             ]
-        state = str(self.directory / "state")
-        return [sys.executable, str(TESTS / "spdk_sim"), "--socket", self.direct, "--state", state, *self._options]
+        files = [word for name in ("state", "control") for word in (f"--{name}", str(self.directory / name))]
+        return [sys.executable, str(TESTS / "spdk_sim"), "--socket", self.direct, *files, *self._options]
 
 
 class Recorder:

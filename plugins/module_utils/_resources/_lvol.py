@@ -191,32 +191,21 @@ def _compare(found: Lvol, store: Lvstore, size: int | None, options: dict, graph
     return Change(before, _fields(planned), [action], facts=facts, predict=predict, notes=notes)
 
 
-def _users(lvol: Lvol, graph: Graph) -> str | None:
-    if lvol.uuid in graph.exports:
-        return "it is exported as namespace {1} of {0}".format(*graph.exports[lvol.uuid])
-    if lvol.uuid in graph.vhost:
-        return f"it is served by the vhost controller {graph.vhost[lvol.uuid]}"
-    bdev = graph.bdevs.get(lvol.uuid)
-    if bdev is not None and bdev.claimed:
-        return "it is claimed by another user within the target (a RAID, for instance)"
-    return None
-
-
 def _require_shrinkable(lvol: Lvol, real: int, options: dict, graph: Graph) -> None:
     change = f"shrinking from {format_size(lvol.size or 0)} to {format_size(real)} gives up data"
     if not options["allow_shrink"]:
         raise Refusal(f"{change}; it is done only with allow_shrink: true")
-    user = _users(lvol, graph)
+    user = graph.user(lvol.uuid or "")
     if user:
-        raise Refusal(f"{change}, and {user}: SPDK would free the clusters and yet report an error")
+        raise Refusal(f"{change}, and it is {user}: SPDK would free the clusters and yet report an error")
 
 
 def _delete(found: Lvol, store: Lvstore, graph: Graph) -> Change:
     if found.is_snapshot:
         raise Refusal("it is a snapshot; this module deletes lvols only")
-    user = _users(found, graph)
+    user = graph.user(found.uuid or "")
     if user:
-        raise Refusal(f"{user}; take that away first")
+        raise Refusal(f"it is {user}; take that away first")
     action = Action(
         "bdev_lvol_delete",
         {"name": found.alias},

@@ -31,6 +31,8 @@ class LvstoreResource:
         "cluster_size": {"type": "str"},
         "clear_method": {"type": "str", "choices": ["none", "unmap", "write_zeroes"]},
         "max_lvols": {"type": "int"},
+        "import_existing": {"type": "bool", "default": False},
+        "force": {"type": "str"},
         "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
     }
 
@@ -50,6 +52,12 @@ class LvstoreResource:
         return [("lvstore", options["name"])]
 
     @staticmethod
+    def looks_into(options: dict, graph: Graph) -> list:
+        """Return the bdevs of local drives whose content decides: those that an lvstore would be created on."""
+        bdev = graph.bdev(options["bdev"]) if options["bdev"] and options["state"] == "present" else None
+        return [bdev] if bdev and bdev.drive and options["name"] not in graph.lvstores and not bdev.claimed else []
+
+    @staticmethod
     def plan(options: dict, graph: Graph) -> Change:
         """Work out what to do. Raises Refusal."""
         name = _naming.store_name(options["name"], "lvstore name")
@@ -61,7 +69,14 @@ class LvstoreResource:
                 return _unchanged(found)
             raise Refusal("the lvstore does not exist; name the bdev to create it on (bdev)")
         cluster_size = parse_size(options["cluster_size"], "cluster_size") if options["cluster_size"] else None
+        if options["import_existing"]:
+            found = _on(options["bdev"], graph) or found
         return _compare(found, options, cluster_size, graph) if found else _create(options, cluster_size, graph)
+
+
+def _on(reference: str, graph: Graph) -> Lvstore | None:
+    bdev = graph.bdev(reference)
+    return next((store for store in graph.lvstores.values() if bdev and store.base_bdev == bdev.name), None)
 
 
 def _fields(store: Lvstore) -> dict:
@@ -70,6 +85,7 @@ def _fields(store: Lvstore) -> dict:
 
 def _facts(store: Lvstore) -> dict:
     return {
+        "name": store.name,
         "uuid": store.uuid,
         "total_clusters": store.total_clusters,
         "free_clusters": store.free_clusters,
@@ -99,7 +115,7 @@ def _create(options: dict, cluster_size: int | None, graph: Graph) -> Change:
     bdev = graph.bdev(options["bdev"])
     if bdev is None:
         raise Missing(("bdev", graph.canonical(options["bdev"])), f"there is no bdev {options['bdev']} on this target")
-    _require_blank(bdev, graph)
+    _require_blank(bdev, options["force"], graph)
     clusters_of = cluster_size or _DEFAULT_CLUSTER_SIZE
     if clusters_of % _METADATA_PAGE or clusters_of > _MAX_CLUSTER_SIZE:
         raise Refusal(f"cluster_size {format_size(clusters_of)} is not a multiple of 4 KiB below 4 GiB")
@@ -134,18 +150,17 @@ def _create(options: dict, cluster_size: int | None, graph: Graph) -> Change:
     return Change(None, _fields(planned), [action], facts=_facts(planned), predict=predict)
 
 
-def _require_blank(bdev: Bdev, graph: Graph) -> None:
+def _require_blank(bdev: Bdev, force: str | None, graph: Graph) -> None:
     for store in graph.lvstores.values():
         if store.base_bdev == bdev.name:
             raise Refusal(f"bdev {bdev.name} holds the lvstore {store.name}; it is never overwritten")
-    if bdev.name in graph.exports:
-        raise Refusal("bdev {0} is exported as namespace {2} of {1}".format(bdev.name, *graph.exports[bdev.name]))
-    if bdev.name in graph.vhost:
-        raise Refusal(f"bdev {bdev.name} is served by the vhost controller {graph.vhost[bdev.name]}")
-    if bdev.claimed:
-        raise Refusal(
-            f"bdev {bdev.name} is claimed by another user within the target (a RAID, or a store being loaded)"
-        )
+    user = graph.user(bdev.name)
+    if user:
+        raise Refusal(f"bdev {bdev.name} is {user}")
+    held = graph.contents.get(bdev.name) if bdev.drive else None
+    if held and force != bdev.serial:
+        what = held if isinstance(held, str) else f"the drive at {bdev.drive} holds {' and '.join(held)}"
+        raise Refusal(f"{what}; it is overwritten only with force: {bdev.serial}, the serial of that drive")
 
 
 def metadata_ratio(lvols: int, size: int, cluster_size: int) -> int:

@@ -11,15 +11,17 @@ from pathlib import Path
 import pytest
 from ansible_collections.excloud.diskengine.tests.unit.conventions.collection import MODULES, NAME, ROOT, stem
 
-BUDGET = 120 * 1024
+BUDGET = 120 * 1024  # compiled in every run
+SHIPPED = 180 * 1024  # sent along; what a function imports is compiled only when it is needed
 PREFIX = f"ansible_collections.{NAME}."
 MODULE_UTILS = sorted((ROOT / "plugins/module_utils").rglob("*.py"))
 
 
-def imported(path: Path) -> Iterator[str]:
-    """Full names of everything that a file imports, wherever in the file it does."""
+def imported(path: Path, at_once: bool = False) -> Iterator[str]:
+    """Full names of everything that a file imports, wherever in the file it does, or when it is imported itself."""
     package = (PREFIX + ".".join(path.relative_to(ROOT).parent.parts)).split(".")
-    for node in ast.walk(ast.parse(path.read_text())):
+    tree = ast.parse(path.read_text())
+    for node in tree.body if at_once else ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -36,11 +38,11 @@ def files_of(name: str) -> Iterator[Path]:
         yield from (path for path in (base.with_suffix(".py"), base / "__init__.py") if path.is_file())
 
 
-def brought_along(path: Path) -> set[Path]:
+def brought_along(path: Path, at_once: bool = False) -> set[Path]:
     found: set[Path] = set()
     todo = [path]
     while todo:
-        for name in imported(todo.pop()):
+        for name in imported(todo.pop(), at_once):
             if name.startswith(PREFIX):
                 new = set(files_of(name)) - found
                 found |= new
@@ -50,10 +52,11 @@ def brought_along(path: Path) -> set[Path]:
 
 @pytest.mark.parametrize("module", MODULES, ids=stem)
 def test_budget(module: Path) -> None:
-    files = brought_along(module)
-    size = sum(path.stat().st_size for path in files)
-    largest = sorted(((path.stat().st_size, path.name) for path in files), reverse=True)[:5]
-    assert size <= BUDGET, f"{size / 1024:.0f} KB of module_utils, the largest: {largest}"
+    for at_once, budget in ((True, BUDGET), (False, SHIPPED)):
+        files = brought_along(module, at_once)
+        size = sum(path.stat().st_size for path in files)
+        largest = sorted(((path.stat().st_size, path.name) for path in files), reverse=True)[:5]
+        assert size <= budget, f"{size / 1024:.0f} KB of module_utils, the largest: {largest}"
 
 
 @pytest.mark.parametrize("module", MODULES, ids=stem)

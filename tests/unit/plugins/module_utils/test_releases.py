@@ -37,9 +37,11 @@ from ansible_collections.excloud.diskengine.tests.unit.plugins.module_utils.help
 from ansible_collections.excloud.diskengine.tests.unit.plugins.module_utils.states import some_desired, some_target
 from spdk_sim import RpcFailure, Target
 from spdk_sim.catalogue import RELEASES, parse_release
+from spdk_sim.fabric import add_drive, outside
 
 ROOT = Path(_graph.__file__).resolve().parents[2]
 SCHEMA = Path(os.environ.get("SPDK_SCHEMA") or ROOT.parent / "shared/spdk/schema.yaml")
+DRIVE = "0000:01:00.0"
 NUMBERS = [parse_release(text) for text in RELEASES]
 
 
@@ -119,6 +121,7 @@ def everything(target: Target) -> list:
     }
     return [
         want("transport", trtype="TCP", **known),
+        want("controller", name="nvme7", traddr=DRIVE),
         want("lvstore", name="lvs", bdev="disk", cluster_size="1MiB", clear_method="none", max_lvols=5000),
         want("lvol", lvstore="lvs", name="1", size="8MiB", thin=True, clear_method="unmap"),
         want(
@@ -140,13 +143,13 @@ def everything(target: Target) -> list:
 
 def undo(desired: list) -> list:
     """Changes and removals of all of it."""
-    _transport, lvstore, lvol, subsystem = [each.options for each in desired]
+    _transport, controller, lvstore, lvol, subsystem = [each.options for each in desired]
     purge = ["listeners", "hosts", "namespaces"]
     changed = {"listeners": [], "hosts": [], "namespaces": [], "purge": purge, "allow_any_host": False}
     return [
         [want("subsystem", **{**subsystem, **changed}), want("lvol", **{**lvol, "size": "16MiB"})],
         [want("subsystem", nqn=subsystem["nqn"], state="absent"), want("lvol", **{**lvol, "state": "absent"})],
-        [want("lvstore", name=lvstore["name"], state="absent")],
+        [want("lvstore", name=lvstore["name"], state="absent"), want("controller", **{**controller, "state": "absent"})],
     ]
 
 
@@ -163,10 +166,17 @@ def all_actions(target: Target) -> list:
     return out
 
 
+def with_disks(target: Target) -> Target:
+    """A disk and a local drive; the target looks for nothing by itself."""
+    add_disk(target, "disk", 1 * GIB)
+    add_drive(outside(target), DRIVE, 1 * GIB, 512, "test")
+    target.bdevs.auto_examine = False
+    return target
+
+
 @pytest.mark.parametrize("text", RELEASES)
 def test_every_release_takes_all_that_is_sent(text):
-    target = Target(release=text, addresses=None)
-    add_disk(target, "disk", 1 * GIB)
+    target = with_disks(Target(release=text, addresses=None))
     in_source = {
         name
         for path in sorted((ROOT / "plugins/module_utils/_resources").glob("*.py"))
@@ -212,9 +222,7 @@ def test_getters_are_in_the_schema(schema):
 
 
 def test_all_that_can_be_sent_is_in_the_schema(schema):
-    target = Target(addresses=None)
-    add_disk(target, "disk", 1 * GIB)
-    for action in all_actions(target):
+    for action in all_actions(with_disks(Target(addresses=None))):
         check(action.method, action.params, schema)
 
 

@@ -1,0 +1,73 @@
+# Copyright (c) 2026, The excloud.diskengine developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What is on a local drive, read through the target that has it. Private to the collection.
+
+No getter tells; what does is a raw NVM read (bdev_nvme_send_cmd). Nothing else is ever sent that way: a command with
+a buffer that does not fit ends the target (docs/spdk-facts.md).
+"""
+
+from __future__ import annotations
+
+import base64
+import struct
+
+from ._errors import Refusal
+from ._graph import Bdev, Graph
+from ._host._signatures import signatures
+from ._rpc import Call, Client
+
+_READ = 0x02
+_PIECE = 64 * 1024
+_STATUS = 0xFFFE  # of the last 16 bits of a completion; the lowest is the phase tag
+
+
+def read_content(client: Client, bdev: Bdev, graph: Graph) -> list:
+    """Return the names of the signatures on the namespace of a local drive; none means blank.
+
+    Raises Refusal when the drive does not let itself be read, Unreachable, RpcError or UnknownOutcome.
+    """
+    controller = next(c.name for c in graph.controllers.values() if c.traddr == bdev.drive)
+    nsid = int(bdev.name[len(controller) + 1 :])
+    size = bdev.size or 0
+
+    def read(offset: int, length: int) -> bytes:
+        first = offset // bdev.block_size * bdev.block_size
+        end = min(size, offset + length)
+        pieces = [(at, min(_PIECE, size - at)) for at in range(first, end, _PIECE)]
+        answers = client.read([_read_call(controller, nsid, bdev, at, length) for at, length in pieces])
+        data = b"".join(_data(answer, bdev, length) for answer, (_at, length) in zip(answers, pieces))
+        return data[offset - first : end - first]
+
+    return [signature.name for signature in signatures(read, size)]
+
+
+def _read_call(controller: str, nsid: int, bdev: Bdev, offset: int, length: int) -> Call:
+    blocks = length // bdev.block_size
+    command = struct.pack("<B3xI32xQI12x", _READ, nsid, offset // bdev.block_size, blocks - 1)
+    params = {
+        "name": controller,
+        "cmd_type": "io",
+        "data_direction": "c2h",
+        "cmdbuf": base64.urlsafe_b64encode(command).decode(),
+        "data_len": length,
+    }
+    return Call("bdev_nvme_send_cmd", params, subject=f"the first and last bytes of bdev {bdev.name}")
+
+
+def _data(answer: dict, bdev: Bdev, length: int) -> bytes:
+    completion = _decode(answer["cpl"])
+    status = struct.unpack_from("<H", completion, 14)[0] & _STATUS
+    if status:
+        raise Refusal(
+            f"the drive at {bdev.drive} cannot be read (NVMe status {status >> 1:#x}): nobody knows what is on it"
+        )
+    data = _decode(answer["data"])
+    if len(data) != length:
+        raise Refusal(f"the drive at {bdev.drive} returned {len(data)} of {length} bytes")
+    return data
+
+
+def _decode(text: str) -> bytes:
+    return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
