@@ -178,6 +178,21 @@ def test_disks(conn, estate):
     assert one(conn, "disk", row(disk, "FAULTY", "UP", free_bytes=1 << 60))["outcome"] == "refused"
 
 
+@pytest.mark.parametrize("state", ["NEW", "UP", "FAULTY", "RETIRED"])
+def test_the_health_of_a_disk_is_recorded_in_its_state(conn, state):
+    made = make_estate(conn, lvols=0, lvstores=invented_lvstores() if state != "NEW" else {})
+    disk = made.disks["storage-1-disk-0"]
+    conn.execute("UPDATE diskengine.disk SET state = %s WHERE id = %s", [state, disk])
+    revision = conn.execute("SELECT revision FROM diskengine.disk WHERE id = %s", [disk]).fetchone()[0]
+    for health, outcome in (("critical", "changed"), ("critical", "unchanged"), ("ok", "changed")):
+        result = one(conn, "disk", row(disk, state, state, health=health, revision=revision))
+        assert (result["outcome"], result["state"]) == (outcome, state)
+    found = conn.execute("SELECT state, health, revision FROM diskengine.disk WHERE id = %s", [disk]).fetchone()
+    assert found == (state, "ok", revision)
+    other = "UP" if state != "UP" else "FAULTY"
+    assert one(conn, "disk", row(disk, other, other, health="critical"))["outcome"] == "stale"
+
+
 def test_mappings_walk_their_states(conn, estate):
     mapping = estate.mappings[0]
     assert one(conn, "mapping", row(mapping, "ASSIGNED", "ASSIGNED", initialised_bytes=7))["outcome"] == "changed"
