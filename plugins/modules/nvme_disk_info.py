@@ -80,6 +80,16 @@ disks:
       type: str
       returned: always
       sample: kernel
+    device:
+      description: The controller in C(/dev), when the kernel has the drive; empty otherwise.
+      type: str
+      returned: always
+      sample: /dev/nvme0
+    state:
+      description: State of the controller as the kernel sees it; empty when it does not have the drive.
+      type: str
+      returned: always
+      sample: live
     driver:
       description: Name of the driver, empty without one.
       type: str

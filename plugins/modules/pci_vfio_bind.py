@@ -59,10 +59,13 @@ options:
     type: bool
     default: false
   lift:
-    description: Guards that shall not hold for this device. All others hold always.
+    description:
+      - Guards that shall not hold for this device. All others hold always.
+      - V(driven) counts only in check mode and for O(state=released), to preview what follows when the process that
+        drives the device from user space has let go of it.
     type: list
     elements: str
-    choices: [signature, open_handles, iommu_group]
+    choices: [signature, open_handles, iommu_group, driven]
     default: []
   user:
     description:
@@ -107,7 +110,7 @@ options:
         description: Guards that shall not hold for this device.
         type: list
         elements: str
-        choices: [signature, open_handles, iommu_group]
+        choices: [signature, open_handles, iommu_group, driven]
         default: []
       user:
         description: User that may open the IOMMU group of the device.
@@ -248,7 +251,7 @@ results:
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.excloud.diskengine.plugins.module_utils._host._bind import Wanted, manage
-from ansible_collections.excloud.diskengine.plugins.module_utils._host._guards import LIFTABLE
+from ansible_collections.excloud.diskengine.plugins.module_utils._host._guards import IN_PREVIEW, LIFTABLE
 from ansible_collections.excloud.diskengine.plugins.module_utils._host._host import Host
 
 OPTIONS = {
@@ -257,7 +260,7 @@ OPTIONS = {
     "state": {"type": "str", "choices": ["bound", "released"], "default": "bound"},
     "driver": {"type": "str", "choices": ["vfio-pci", "uio_pci_generic"], "default": "vfio-pci"},
     "allow_unsafe_noiommu": {"type": "bool", "default": False},
-    "lift": {"type": "list", "elements": "str", "choices": list(LIFTABLE), "default": []},
+    "lift": {"type": "list", "elements": "str", "choices": [*LIFTABLE, *IN_PREVIEW], "default": []},
     "user": {"type": "str"},
     "persist": {"type": "str", "choices": ["none", "udev"]},
 }

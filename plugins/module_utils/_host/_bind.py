@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Callable, NamedTuple, Optional
 
 from .._errors import DiskengineError, Refusal
-from ._guards import Asked, Reason, reasons_against_binding, reasons_of_serial, reasons_of_userspace
+from ._guards import IN_PREVIEW, Asked, Reason, reasons_against_binding, reasons_of_serial, reasons_of_userspace
 from ._host import Host, HostError, Step, file_steps
 from ._pci import (
     DEVICES,
@@ -242,7 +242,8 @@ def _plan_released(device: Device, system: System, wanted: Wanted) -> Planned:
     before = shown(device, system, wanted)
     taken = device.driver in USERSPACE or not device.driver
     reasons = reasons_of_serial(device, (wanted.serial or "").strip(), False)
-    reasons += reasons_of_userspace(device, system) if device.driver in USERSPACE else []
+    if device.driver in USERSPACE and "driven" not in wanted.lift:
+        reasons += reasons_of_userspace(device, system)
     driver = _original(device) if taken else device.driver
     if taken and driver and driver not in system.drivers and "modprobe" not in system.programs:
         reasons.append(Reason("module", f"the driver {driver} is not loaded", f"modprobe {driver}"))
@@ -475,6 +476,9 @@ def _await(host: Host, is_there: Callable[[], bool], seconds: float, otherwise: 
 
 def manage(host: Host, desired: list, check: bool, timeout: float) -> list:
     """Bring each device where it should be; one that fails leaves the others done. Returns Outcomes."""
+    if not check:
+        kept = [tuple(guard for guard in wanted.lift if guard not in IN_PREVIEW) for wanted in desired]
+        desired = [replace(wanted, lift=lift) for wanted, lift in zip(desired, kept)]
     users = tuple(sorted({wanted.user for wanted in desired if wanted.user}))
     bdfs = []
     for wanted in desired:

@@ -148,6 +148,8 @@ def _disk(device: Device, system: System, spdk: Optional[SpdkDrive]) -> dict:
         "size": size,
         "source": source,
         "owner": _owner(device, spdk),
+        "device": f"/dev/{controller.name}" if controller else "",
+        "state": controller.state if controller else "",
         "driver": device.driver,
         "spdk_controller": spdk.controller if spdk else "",
         "numa_node": device.numa_node,

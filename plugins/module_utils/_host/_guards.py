@@ -16,6 +16,7 @@ from ._signatures import is_foreign
 
 # Guards that a task may lift by name. All others hold whatever a task says.
 LIFTABLE = ("signature", "open_handles", "iommu_group")
+IN_PREVIEW = ("driven",)  # and these only in check mode, to see what follows when the process has let go
 
 _FEW = 5
 

@@ -230,6 +230,19 @@ class TestFailures:
         assert "spdk_tgt (process 500) has it open through vfio-pci" in result["msg"]
         assert driver(kernel) == "vfio-pci" and kernel.exists(RECORD)
 
+    def test_release_after_spdk_has_let_go_can_be_previewed_only(self, kernel, tree):
+        run(kernel, Wanted(bdf=DRIVE))
+        wanted = [Wanted(bdf=DRIVE, state="released", lift=("driven",))]
+        (promised,) = [outcome.result() for outcome in manage(kernel, wanted, True, 30)]
+        tree.add_process(500, "spdk_tgt", ["/dev/vfio/10"])
+        (preview,) = [outcome.result() for outcome in manage(kernel, wanted, True, 30)]
+        assert preview == promised and preview["changed"]
+        (real,) = [outcome.result() for outcome in manage(kernel, wanted, False, 30)]
+        assert "spdk_tgt (process 500) has it open" in real["msg"] and not real["changed"]
+        other = Wanted(bdf=DRIVE, driver="uio_pci_generic", lift=("driven",))
+        (bound,) = [outcome.result() for outcome in manage(kernel, [other], True, 30)]
+        assert "has it open" in bound["msg"]
+
     def test_release_while_spdk_has_another(self, kernel, tree):
         run(kernel, Wanted(bdf=DRIVE))
         tree.add_process(500, "spdk_tgt", ["/dev/vfio/11"])

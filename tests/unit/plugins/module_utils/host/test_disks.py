@@ -80,6 +80,8 @@ def test_of_the_kernel(kernel):
         "size": 96 * MIB,
         "source": "kernel",
         "owner": "kernel",
+        "device": "/dev/nvme0",
+        "state": "live",
         "driver": "nvme",
         "spdk_controller": "",
         "numa_node": 0,
