@@ -16,6 +16,7 @@ import os
 import selectors
 import socket
 import stat
+import struct
 import time
 from collections import deque
 from collections.abc import Iterable
@@ -126,6 +127,11 @@ class Client:
     def idle(self) -> bool:
         """Whether nothing is in flight and nothing waits to be sent."""
         return not self._queue and not self._out
+
+    @property
+    def peer(self) -> int:
+        """The ID of the process that listens; 0 if it cannot be seen from here."""
+        return struct.unpack("3i", self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[0]
 
     def submit(self, calls: Iterable[Call]) -> None:
         """Queue calls that may be in flight together; they leave as the window allows."""

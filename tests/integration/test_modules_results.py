@@ -39,6 +39,8 @@ TASKS = {
     "node again": {"lvols": [LVOL], "lvstores": [{"name": "lvs-0"}], "subsystems": [SUBSYSTEM]},
     "node document": {"desired": json.dumps({"lvols": [LVOL, {**LVOL, "name": "e"}]})},
     "node fails": {"lvols": [{**LVOL, "name": "d", "size": "1TiB"}, LVOL]},
+    "service one": {"root": "{{ lookup('env', 'HOME') }}/image", "program": "/usr/bin/spdk_tgt"},
+    "service fails": {"program": "spdk_tgt"},
     "info one": {},
     "health_info one": {},
     "iostat_info one": {"bdevs": ["disk-lvs-0"]},
