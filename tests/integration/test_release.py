@@ -128,7 +128,7 @@ def test_a_drive_that_is_served_stays(site, check):
 
 def test_a_drive_that_spdk_does_not_let_go_of_stays(site):
     """Its hold is looked past in check mode only."""
-    done = site.release(variables={"release_drives": [IDLE]})
+    done = site.release(variables={"release_drives": IDLE})
     assert "spdk_tgt (process 500) has it open through vfio-pci" in done.result(BIND)["msg"]
     assert site.tree.at(f"/sys/bus/pci/drivers/vfio-pci/{IDLE}").exists()
 
