@@ -63,6 +63,7 @@ IOBUF_OPTIONS = {
     "large_bufsize": (U32, 135168),
     "enable_numa": (BOOL, False),
 }
+NUMA = {"enable_numa": optional(BOOL, since=(25, 5))}
 IOBUF_MINIMUM = {"small_pool_count": 64, "large_pool_count": 8, "small_bufsize": 4096, "large_bufsize": 8192}
 ACCEL_OPTIONS = {
     "small_cache_size": (U32, 128),
@@ -142,7 +143,12 @@ NVME_OPTIONS = {
     "enable_flush": (BOOL, False),
     "multipath_opts": (None, {"policy": "active_passive"}),
 }
-NVME_OPTIONS_SINCE = {"tcp_connect_timeout_ms": (25, 5), "enable_flush": (25, 9), "multipath_opts": (26, 5)}
+NVME_OPTIONS_SINCE = {
+    "rdma_umr_per_io": (25, 5),
+    "tcp_connect_timeout_ms": (25, 5),
+    "enable_flush": (25, 9),
+    "multipath_opts": (26, 5),
+}
 MULTIPATH_OPTS = nested(
     {
         "policy": required(one_of("active_passive", "active_active")),
@@ -257,7 +263,20 @@ def get_config(target: Any, params: Params) -> Any:
     """What re-creates a subsystem's state, as a list of calls; null where a subsystem has no such thing."""
     if params.name not in SUBSYSTEMS:
         raise RpcFailure(INVALID_PARAMS, f"Subsystem '{params.name}' not found")
-    return _CONFIG[params.name](target, bool(params.with_batches))
+    return _as_written(_CONFIG[params.name](target, bool(params.with_batches)), target.release)
+
+
+def _as_written(config: Any, release: Any) -> Any:
+    """Without the parameters that the release does not know."""
+    if isinstance(config, list):
+        return [_as_written(entry, release) for entry in config]
+    if not config or "params" not in config:
+        return config
+    fields = METHODS[config["method"]].fields
+    known = {
+        name: value for name, value in config["params"].items() if name not in fields or fields[name].known(release)
+    }
+    return config | {"params": known}
 
 
 def _entry(name: str, params: dict[str, Any]) -> dict[str, Any]:
@@ -286,14 +305,6 @@ def _accel_config(target: Any, _batches: bool) -> Any:
     return out
 
 
-def _nvme_options(target: Any) -> dict[str, Any]:
-    return {
-        name: value
-        for name, value in target.options.nvme.items()
-        if target.release >= NVME_OPTIONS_SINCE.get(name, (0, 0))
-    }
-
-
 def _bdev_config(target: Any, batches: bool) -> Any:
     from . import nvme, raid
 
@@ -304,7 +315,7 @@ def _bdev_config(target: Any, batches: bool) -> Any:
     out += [_entry("bdev_examine", {"name": name}) for name in registry.examine_names]
     out.append(_entry("bdev_raid_set_options", raid.options(target)))
     out += [mallocs, []] if batches else mallocs
-    out.append(_entry("bdev_nvme_set_options", _nvme_options(target)))
+    out.append(_entry("bdev_nvme_set_options", target.options.nvme))
     out += [controllers] if batches else controllers
     out.append(_entry("bdev_nvme_set_hotplug", target.options.hotplug))
     out += bdevs.config(target)
@@ -342,7 +353,7 @@ def set_bdev_options(target: Any, params: Params) -> bool:
     return True
 
 
-@method("iobuf_set_options", IOBUF, _fields(IOBUF_OPTIONS), states=STARTUP, needed=True)
+@method("iobuf_set_options", IOBUF, _fields(IOBUF_OPTIONS) | NUMA, states=STARTUP, needed=True)
 def set_iobuf_options(target: Any, params: Params) -> bool:
     """Buffer pools."""
     wanted = target.options.iobuf | params.values

@@ -875,6 +875,8 @@ def config(target: Any, batches: bool) -> list[Any]:
     """The framework_get_config entries of subsystem nvmf; with ``batches`` those of one kind are an array."""
     nvmf = target.nvmf
     general: dict[str, Any] = {"discovery_filters": nvmf.discovery_filters, "admin_cmd_passthru": nvmf.passthru}
+    if target.release < (26, 9):
+        general["discovery_filter"] = ",".join(nvmf.discovery_filters) or "match_any"
     general |= {"dhchap_digests": nvmf.digests, "dhchap_dhgroups": nvmf.dhgroups}
     general["dup_host_policy"] = nvmf.dup_host_policy
     if nvmf.poll_groups_mask is not None:
