@@ -25,6 +25,37 @@ SINCE = {
         "iobuf_small_cache_size": (26, 5),
         "iobuf_large_cache_size": (26, 5),
     },
+    "nvmf_create_subsystem": {
+        "passthrough": (24, 9),
+        "enable_nssr": (25, 9),
+        "dmrsl": (26, 5),
+        "wzsl": (26, 5),
+        "admin_label": (26, 9),
+    },
+    "nvmf_subsystem_add_listener": {"sock_impl": (24, 9)},
+    "nvmf_set_config": {"dup_host_policy": (26, 5), "discovery_filters": (26, 9)},
+    "bdev_nvme_set_options": {
+        "rdma_umr_per_io": (25, 5),
+        "tcp_connect_timeout_ms": (25, 5),
+        "enable_flush": (25, 9),
+        "multipath_opts": (26, 5),
+    },
+    "bdev_nvme_attach_controller": {
+        "allow_unrecognized_csi": (24, 9),
+        "multipath_opts": (26, 5),
+        "disable_sq_flow_control": (26, 9),
+    },
+    "bdev_aio_create": {"uuid": (24, 9), "nowait": (26, 1)},
+    "bdev_malloc_create": {"dif_pi_format": (24, 9), "numa_id": (26, 1)},
+    "bdev_null_create": {"dif_pi_format": (24, 9)},
+    "bdev_raid_set_options": {"process_max_bandwidth_mb_sec": (24, 9)},
+    "iobuf_set_options": {"enable_numa": (25, 5)},
+}
+
+# No longer known from this release on.
+UNTIL = {
+    "nvmf_create_subsystem": {"max_discard_size_kib": (26, 9), "max_write_zeroes_size_kib": (26, 9)},
+    "bdev_nvme_set_options": {"retry_count": (24, 9)},
 }
 
 # Accepted but without effect from this release on.
@@ -72,6 +103,13 @@ class Release(NamedTuple):
         if method not in self.methods:
             raise Refusal(f"SPDK {self} of this build has no method {method}, or it cannot be called now")
         for parameter in parameters:
+            until = UNTIL.get(method, {}).get(parameter)
+            if until and self.number >= until:
+                raise Refusal(
+                    "{0} of {1} is unknown from SPDK v{2:02}.{3:02} on; this target is {4}".format(
+                        parameter, method, until[0], until[1], self
+                    )
+                )
             since = SINCE.get(method, {}).get(parameter, OLDEST)
             if self.number < since:
                 raise Refusal(

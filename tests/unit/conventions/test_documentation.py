@@ -21,7 +21,10 @@ from ansible_collections.excloud.diskengine.tests.unit.conventions.collection im
     stem,
 )
 
-STATES = {"present", "absent", "started", "stopped", "attached", "detached", "bound", "released", "up", "down"}
+STATES = {
+    *("present", "absent", "started", "stopped", "attached", "detached", "bound", "released", "up", "down"),
+    *("saved", "restored"),
+}
 
 # Connects as the owner of the schema, so what a group sets for the role of convergence must not reach it.
 NOT_IN_GROUP = {"database_schema"}

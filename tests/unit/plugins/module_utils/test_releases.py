@@ -17,6 +17,7 @@ from ansible_collections.excloud.diskengine.plugins.module_utils._plan import ma
 from ansible_collections.excloud.diskengine.plugins.module_utils._releases import (
     OLDEST,
     SINCE,
+    UNTIL,
     WITHOUT_EFFECT,
     Release,
     identify,
@@ -80,6 +81,14 @@ def test_a_parameter_is_refused_before_its_release(method, parameter):
     with pytest.raises(Refusal, match=f"{parameter} of {method} needs SPDK v{since[0]:02}.{since[1]:02} or newer"):
         release(*older).require(method, {parameter: 1})
     release(*since).require(method, {parameter: 1})
+
+
+@pytest.mark.parametrize(("method", "parameter"), [(m, p) for m, known in UNTIL.items() for p in known])
+def test_a_parameter_is_refused_after_its_release(method, parameter):
+    until = UNTIL[method][parameter]
+    with pytest.raises(Refusal, match=f"{parameter} of {method} is unknown from SPDK v{until[0]:02}.{until[1]:02} on"):
+        release(*until).require(method, {parameter: 1})
+    release(*max(number for number in NUMBERS if number < until)).require(method, {parameter: 1})
 
 
 def test_parameters_without_effect():

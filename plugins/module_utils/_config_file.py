@@ -1,0 +1,102 @@
+# Copyright (c) 2026, The excloud.diskengine developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The file that a configuration is saved in. Private to the collection."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import tempfile
+from typing import NamedTuple, Optional
+
+from ._config import parse, unequal
+from ._errors import DiskengineError, Refusal
+
+_MODE = 0o600  # it may name keys, and hold some
+
+
+class Saved(NamedTuple):
+    """What saving did, or would do: whether anything, before and after by object, and where the old file is kept."""
+
+    changed: bool
+    diff: dict
+    previous: Optional[str]
+
+
+def load(path: str) -> list:
+    """Return the entries of a saved configuration. Raises Refusal."""
+    text = _read(path)
+    if text is None:
+        raise Refusal(f"there is no file {path}; save a configuration first")
+    try:
+        return parse(json.loads(text), path)
+    except ValueError as error:
+        raise Refusal(f"{path} is not a saved configuration: it is not JSON ({error})") from None
+
+
+def save(path: str, document: dict, dry_run: bool) -> Saved:
+    """Write a configuration unless the file says the same; the file that was there is kept beside it.
+
+    The order is not compared: SPDK lists the hosts of a subsystem the other way round after each restore. At every
+    moment there is a whole file under ``path``, also when this is killed or the power fails. Raises DiskengineError.
+    """
+    path = os.path.realpath(path)
+    text = _read(path)
+    diff = unequal(_entries(text, path), parse(document, path))
+    kept = text if text is not None and any(diff.values()) else None
+    changed = text is None or kept is not None or stat.S_IMODE(os.stat(path).st_mode) != _MODE
+    previous = f"{path}.previous"
+    if changed and not dry_run:
+        try:
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            if kept is not None:
+                _place(previous, kept, path)
+            _place(path, json.dumps(document, indent=2).encode() + b"\n", path)
+        except OSError as error:
+            raise DiskengineError(f"cannot save to {path}: {error.strerror}") from None
+    return Saved(changed, diff, None if kept is None else previous)
+
+
+def _read(path: str) -> Optional[bytes]:
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise Refusal(f"cannot read {path}: {error.strerror}") from None
+
+
+def _entries(text: Optional[bytes], path: str) -> list:
+    """Return the entries of the file that will be replaced, none if it is no configuration."""
+    try:
+        return parse(json.loads(text or b""), path)
+    except (ValueError, Refusal):
+        return []
+
+
+def _place(path: str, text: bytes, like: str) -> None:
+    """Put a file in place at once, with the owner of the file ``like`` where there is one."""
+    directory = os.path.dirname(path)
+    descriptor, temporary = tempfile.mkstemp(prefix=".diskengine-", dir=directory)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(text)
+            os.fchmod(file.fileno(), _MODE)
+            if os.path.exists(like):
+                owner = os.stat(like)
+                os.fchown(file.fileno(), owner.st_uid, owner.st_gid)
+            file.flush()
+            os.fsync(file.fileno())
+        os.rename(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+    opened = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)
