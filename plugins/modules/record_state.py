@@ -92,7 +92,7 @@ options:
         description: Free space of the lvstore.
         type: int
       health:
-        description: Health class of the disk.
+        description: Health class of the disk, as M(excloud.diskengine.spdk_health_info) returns it.
         type: str
 seealso:
   - module: excloud.diskengine.desired_state_info

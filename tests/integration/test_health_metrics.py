@@ -113,6 +113,11 @@ def test_health_of_local_drives(make_target, conn, dsn):
     assert rows == [("NEW", "ok"), ("NEW", "warning"), ("NEW", "critical")]
     (ailing,) = done.results("Report the drives that need attention")[1:]
     assert "the temperature is 61 degrees Celsius, warning from 60 degrees Celsius on" in str(ailing["msg"])
+    target.kill()
+    gone = run(target, entry_point("health"), dsn=dsn)
+    assert gone.rc != 0 and "Traceback" not in gone.output
+    assert "something else serves this socket" in gone.result("Fail if the target could not be read")["msg"]
+    assert set(health_column(conn).values()) == {"unknown"}
 
 
 def test_metrics_of_a_target(target, tmp_path):
