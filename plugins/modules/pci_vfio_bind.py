@@ -75,9 +75,10 @@ options:
   persist:
     description:
       - What binds the device at the next boot. Without it, what is there for that is left alone.
-      - V(udev) writes a udev rule. It goes by O(serial) where that was given, which is safe when drives are moved, and
-        else by address and kind of device.
-      - The guards do not hold at boot, so do not put anything else on such a drive.
+      - V(udev) writes a udev rule and a small program that it runs. It goes by O(serial) where that was given, which is
+        safe when drives are moved, and else by address and kind of device.
+      - At boot, a drive that something of the host uses is left to the kernel, which the kernel's log tells. The other
+        guards do not hold then, so do not put anything else on such a drive.
       - V(none) removes the rule.
     type: str
     choices: [none, udev]

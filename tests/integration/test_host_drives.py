@@ -52,6 +52,7 @@ def test_preview(tree):
         ("write", "driver_override", "vfio-pci"),
         ("write", "drivers_probe", FREE),
         ("write", "driver_override", ""),
+        ("file", "60-diskengine-0000-01-00.0.py", "# Written by excloud.diskengine.pci_vfio_bind."),
         ("file", "60-diskengine-0000-01-00.0.rules", "# Written by excloud.diskengine.pci_vfio_bind."),
     ]
     assert free["before"] == {"driver": "nvme", "at_boot": False}

@@ -30,6 +30,7 @@ from ._pci import (
     System,
     normal_bdf,
     observe,
+    program_of,
     record_path,
 )
 
@@ -210,7 +211,7 @@ def _plan_bound(device: Device, system: System, wanted: Wanted, together: frozen
                 text = json.dumps(record._asdict(), indent=2, sort_keys=True) + "\n"
                 steps.append(Step("file", record_path(device.bdf), text, "note what was there"))
         steps += _driver_steps(device, wanted.driver)
-    rules = _wanted_rules(device, wanted, serial)
+    rules = _wanted_rules(device, system, wanted, serial)
     steps += _rule_steps(device, system, rules)
     paths = RulePaths(device.bdf, device.serial)
     after = {
@@ -251,7 +252,7 @@ def _plan_released(device: Device, system: System, wanted: Wanted) -> Planned:
         texts = "; ".join(str(reason) for reason in reasons)
         return _refused(wanted, device, before, f"it is not released: {texts}", reasons)
     # The rules go first, or they would take the drive again.
-    steps = _rule_steps(device, system, {path: None for path in device.rules})
+    steps = _rule_steps(device, system, {path: None for path in reversed(list(device.rules))})
     if taken:
         steps += _load(driver, system) if driver else []
         steps += _driver_steps(device, driver)
@@ -311,21 +312,26 @@ def _driver_steps(device: Device, driver: str) -> list:
 # --- planning: the next boot ---
 
 
-def _wanted_rules(device: Device, wanted: Wanted, serial: str) -> dict:
+def _wanted_rules(device: Device, system: System, wanted: Wanted, serial: str) -> dict:
     """Return the text by path that our udev rules should have; None for what should not be there."""
     paths = RulePaths(device.bdf, device.serial)
-    rules: dict = dict(device.rules)
+    rules: dict = {path: device.rules.get(path) for path in paths.all}
     if wanted.persist is not None:
-        rules.update({path: None for path in (paths.by_bdf, paths.by_serial) if path})
+        rules.update({path: None for path in paths.all if path != paths.user})
     if wanted.persist == "udev":
-        if serial and device.serial:
-            rules[paths.by_serial] = _rule_by_serial(serial, wanted.driver)
-        else:
-            rules[paths.by_bdf] = _rule_by_bdf(device, wanted.driver)
+        path = paths.by_serial if serial and device.serial else paths.by_bdf
+        run = f"{system.python} -IS {program_of(path)}"
+        rules[program_of(path)] = _TAKE
+        rules[path] = (
+            _rule_by_serial(serial, wanted.driver, run)
+            if path == paths.by_serial
+            else _rule_by_bdf(device, wanted.driver, run)
+        )
     if wanted.user:
+        # %n would be empty, since the whole name of the device is a number.
         rules[paths.user] = (
             f"{_WRITTEN}"
-            'SUBSYSTEM=="vfio", PROGRAM=="/bin/sh -c \'test -e /sys/kernel/iommu_groups/%n/devices/'
+            'SUBSYSTEM=="vfio", PROGRAM=="/bin/sh -c \'test -e /sys/kernel/iommu_groups/%k/devices/'
             f'{device.bdf}\'", OWNER="{wanted.user}", MODE="0600"\n'
         )
     return rules
@@ -333,29 +339,70 @@ def _wanted_rules(device: Device, wanted: Wanted, serial: str) -> dict:
 
 _WRITTEN = "# Written by excloud.diskengine.pci_vfio_bind.\n"
 
+# Run by udev, early at boot. To hold each namespace exclusively is the one check that finds any use of it, and nobody
+# else can begin to use it meanwhile.
+_TAKE = f'''{_WRITTEN}"""Gives the drive at an address to a driver for SPDK, unless something of this host uses it."""
 
-def _rule_by_serial(serial: str, driver: str) -> str:
+import errno
+import os
+import re
+import subprocess
+import sys
+
+address, driver = sys.argv[1:]
+device = f"/sys/bus/pci/devices/{{address}}"
+
+
+def write(path, text):
+    with open(path, "w") as file:
+        file.write(text + "\\n")
+
+
+def names(path):
+    return os.listdir(path) if os.path.isdir(path) else []
+
+
+if os.path.exists(f"/sys/bus/pci/drivers/{{driver}}/{{address}}"):
+    sys.exit()
+subprocess.run(["/sbin/modprobe", driver], check=True)
+held = []
+for controller in names(f"{{device}}/nvme"):
+    for name in names(f"{{device}}/nvme/{{controller}}"):
+        if re.fullmatch(r"nvme\\d+(c\\d+)?n\\d+", name):
+            node = "/dev/" + re.sub(r"c\\d+n", "n", name)
+            try:
+                held.append(os.open(node, os.O_RDONLY | os.O_EXCL))
+            except OSError as error:
+                if error.errno == errno.EBUSY:
+                    write("/dev/kmsg", f"diskengine: {{node}} is in use, so {{address}} is left to the kernel")
+                    sys.exit(1)
+write(f"{{device}}/driver_override", driver)
+if os.path.exists(f"{{device}}/driver"):
+    write(f"{{device}}/driver/unbind", address)
+write("/sys/bus/pci/drivers_probe", address)
+if os.path.exists(f"/sys/bus/pci/drivers/{{driver}}/{{address}}"):
+    write(f"{{device}}/driver_override", "")
+'''
+
+
+def _rule_by_serial(serial: str, driver: str, run: str) -> str:
     """The serial is known only after the kernel's driver has asked for it, so this takes the drive back from it."""
     if not re.fullmatch(r"[A-Za-z0-9 _.:+/-]+", serial):
         raise Refusal(f"serial {serial!r} holds characters that a udev rule cannot hold; name the drive by its address")
-    shell = (
-        f"/sbin/modprobe {driver}; d=/sys/bus/pci/devices/$attr{{address}}; echo {driver} > $$d/driver_override; "
-        "echo $attr{address} > $$d/driver/unbind; echo $attr{address} > /sys/bus/pci/drivers_probe"
-    )
     match = f'ACTION=="add|change", SUBSYSTEM=="nvme", ATTR{{transport}}=="pcie", ATTR{{serial}}=="{serial}"'
-    return f"{_WRITTEN}{match}, RUN+=\"/bin/sh -c '{shell}'\"\n"
+    return f'{_WRITTEN}{match}, RUN+="{run} $attr{{address}} {driver}"\n'
 
 
-def _rule_by_bdf(device: Device, driver: str) -> str:
+def _rule_by_bdf(device: Device, driver: str, run: str) -> str:
     """The kind of drive is part of it, so that a board that numbers its slots anew is noticed in most cases."""
     match = (
         f'ACTION=="add", SUBSYSTEM=="pci", KERNEL=="{device.bdf}", ATTR{{vendor}}=="{device.vendor}", '
         f'ATTR{{device}}=="{device.device}"'
     )
-    again = "echo $kernel > /sys/bus/pci/drivers/nvme/unbind; echo $kernel > /sys/bus/pci/drivers_probe"
+    # A drive that has no driver yet is kept from the kernel's at once; the kernel may be about to load that.
     return (
-        f'{_WRITTEN}{match}, ATTR{{driver_override}}="{driver}", RUN{{builtin}}+="kmod load {driver}"\n'
-        f'{match}, DRIVER=="nvme", RUN+="/bin/sh -c \'{again}\'"\n'
+        f'{_WRITTEN}{match}, DRIVER!="?*", ATTR{{driver_override}}="{driver}"\n'
+        f'{match}, RUN+="{run} $kernel {driver}"\n'
     )
 
 

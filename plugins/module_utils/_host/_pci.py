@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import sys
 from functools import partial
 from typing import NamedTuple, Optional
 
@@ -116,7 +117,7 @@ class Device(NamedTuple):
     peers: tuple
     controller: Optional[Controller]
     record: Optional[Record]
-    rules: dict  # text of each udev rule that is ours, by path
+    rules: dict  # text of each udev rule that is ours and of what it runs, by path
 
     @property
     def is_nvme(self) -> bool:
@@ -144,6 +145,7 @@ class System(NamedTuple):
     modules: frozenset  # of the drivers that matter, those that could be loaded
     names: dict  # block device name by number, and by path in /dev
     programs: frozenset
+    python: str  # the interpreter
     node_owners: dict  # user ID by /dev/vfio/<group>
     user_ids: dict  # ID by name
 
@@ -162,7 +164,7 @@ def record_path(bdf: str) -> str:
 
 
 class RulePaths(NamedTuple):
-    """The files of our udev rules for a device; each holds one rule, for one purpose."""
+    """The files of our udev rules for a device, and of the programs that they run; each for one purpose."""
 
     bdf: str
     serial: str
@@ -182,6 +184,17 @@ class RulePaths(NamedTuple):
     def user(self) -> str:
         """Who may open the device."""
         return f"/etc/udev/rules.d/60-diskengine-{self.bdf.replace(':', '-')}-user.rules"
+
+    @property
+    def all(self) -> tuple:
+        """Every file, in the order in which they are written: what a rule runs comes before it."""
+        drivers = [part for path in (self.by_bdf, self.by_serial) if path for part in (program_of(path), path)]
+        return (*drivers, self.user)
+
+
+def program_of(rule: str) -> str:
+    """Return the file of the program that a rule for a driver runs."""
+    return rule[: -len("rules")] + "py"
 
 
 def read_record(text: Optional[str]) -> Optional[Record]:
@@ -235,6 +248,7 @@ def observe(host: Host, users: tuple = (), bdfs: tuple = ()) -> System:
         ),
         names=names,
         programs=frozenset(name for name in ("modprobe", "udevadm") if host.program(name)),
+        python=sys.executable if host.live else "/usr/bin/python3",
         node_owners={path: host.owner(path) for path in nodes},
         user_ids={user: host.user_id(user) for user in users},
     )
@@ -265,7 +279,7 @@ def _device(host: Host, bdf: str, pci_class: str) -> Device:
         rules={},
     )
     paths = RulePaths(bdf, device.serial)
-    texts = {path: host.content(path) for path in (paths.by_bdf, paths.by_serial, paths.user) if path}
+    texts = {path: host.content(path) for path in paths.all}
     return device._replace(rules={path: text for path, text in texts.items() if text is not None})
 
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import pytest
 from ansible_collections.excloud.diskengine.plugins.module_utils._host._bind import Wanted, make_plans, manage
@@ -19,6 +20,7 @@ PROBE = "/sys/bus/pci/drivers_probe"
 RECORD = f"/var/lib/diskengine/pci/{DRIVE}.json"
 RULES = "/etc/udev/rules.d"
 BY_BDF = f"{RULES}/60-diskengine-0000-01-00.0.rules"
+PROGRAM = f"{RULES}/60-diskengine-0000-01-00.0.py"
 BY_SERIAL = f"{RULES}/60-diskengine-serial-SERIAL0.rules"
 USER_RULE = f"{RULES}/60-diskengine-0000-01-00.0-user.rules"
 
@@ -106,8 +108,9 @@ def test_there_and_back(kernel, tree):
     run(kernel, Wanted(bdf=DRIVE, user="spdk", persist="udev"))
     (result,) = run(kernel, Wanted(bdf=DRIVE, state="released"))
     assert [(step["path"], step["value"]) for step in result["writes"]] == [
-        (BY_BDF, ""),
         (USER_RULE, ""),
+        (BY_BDF, ""),
+        (PROGRAM, ""),
         ("udevadm", "control --reload"),
         (f"{DEVICE}/driver/unbind", DRIVE),
         (f"{DEVICE}/driver_override", "nvme"),
@@ -289,18 +292,21 @@ class TestPersist:
         run(kernel, Wanted(bdf=DRIVE, persist="udev"))
         rule = tree.get(BY_BDF)
         assert 'KERNEL=="0000:01:00.0", ATTR{vendor}=="0x1b36", ATTR{device}=="0x0010"' in rule
-        assert 'ATTR{driver_override}="vfio-pci"' in rule
+        assert 'DRIVER!="?*", ATTR{driver_override}="vfio-pci"' in rule
+        assert f'RUN+="{sys.executable} -IS {PROGRAM} $kernel vfio-pci"' in rule
+        compile(tree.get(PROGRAM), PROGRAM, "exec")
         run(kernel, Wanted(bdf=DRIVE))
         assert tree.get(BY_BDF) == rule, "without the option it is left alone"
         (result,) = run(kernel, Wanted(bdf=DRIVE, persist="none"))
-        assert not kernel.exists(BY_BDF) and result["after"] == {"driver": "vfio-pci", "at_boot": False}
+        assert not kernel.exists(BY_BDF) and not kernel.exists(PROGRAM)
+        assert result["after"] == {"driver": "vfio-pci", "at_boot": False}
 
     def test_by_serial(self, kernel, tree):
         run(kernel, Wanted(bdf=DRIVE, persist="udev"))
         run(kernel, Wanted(bdf=DRIVE, serial="SERIAL0", persist="udev"))
         assert not kernel.exists(BY_BDF)
         assert 'SUBSYSTEM=="nvme", ATTR{transport}=="pcie", ATTR{serial}=="SERIAL0"' in tree.get(BY_SERIAL)
-        assert "$$d/driver_override" in tree.get(BY_SERIAL), "a dollar of the shell is doubled for udev"
+        assert ".py $attr{address} vfio-pci" in tree.get(BY_SERIAL)
 
     def test_a_serial_that_no_rule_can_hold(self, kernel, tree):
         tree.put(f"/sys/devices/pci0000:00/{DRIVE}/nvme/nvme0/serial", "A'\"B\n")
@@ -312,6 +318,7 @@ class TestPersist:
         assert result["after"] == {"driver": "vfio-pci", "at_boot": False, "owner": 993}
         assert kernel.owners == {"/dev/vfio/10": 993}
         assert 'OWNER="spdk"' in tree.get(USER_RULE)
+        assert "/sys/kernel/iommu_groups/%k/devices/0000:01:00.0" in tree.get(USER_RULE), "%n is empty for a number"
         kernel.owners.clear()  # as after a reboot without udev
         (result,) = run(kernel, Wanted(bdf=DRIVE, user="spdk"))
         assert told(result["writes"]) == [("owner", "/dev/vfio/10", "spdk")]
