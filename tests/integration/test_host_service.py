@@ -185,7 +185,35 @@ def test_what_serves_is_not_ended_without_consent(service):
     assert not service.run(state="stopped")["changed"]
 
 
-def test_other_ways_to_serve_and_to_serve_nothing(service):
+:def test_release_stops_a_target_that_serves_only_what_is_named(service):
+    """This machine has no drives, so it is the way to the end of the target that is shown."""
+
+    def release(**options):
+        variables = {"target": "localhost", "release_all": True, "release_socket": service.socket}
+        variables |= {"release_stop_service": service.name, "release_subsystems": [NQN], **options.pop("extra", {})}
+        inventory = {"all": {"hosts": {"localhost": service.systemd.host}}}
+        done = run_playbook("excloud.diskengine.release", inventory, variables, **options)
+        assert "Traceback" not in done.output
+        return done
+
+    first = service.run()
+    service.serve()
+    refused = release(extra={"release_subsystems": []}, check=True)
+    assert refused.rc and f"and serves subsystem {NQN}; move these away first" in refused.output
+    service.call("bdev_malloc_create", {"name": "more", "num_blocks": 2048, "block_size": 512})
+    service.call("nvmf_create_subsystem", {"nqn": f"{NQN}.more"})
+    service.call("nvmf_subsystem_add_ns", {"nqn": f"{NQN}.more", "namespace": {"bdev_name": "more"}})
+    refused = release(check=True)
+    assert refused.rc and f"{service.name} serves subsystem {NQN}.more; move these away first" in refused.output
+    service.call("nvmf_delete_subsystem", {"nqn": f"{NQN}.more"})
+    assert release(check=True).rc == 0 and service.pid == first["pid"]
+    done = release()
+    assert done.rc == 0 and service.pid == 0, done.output
+    again = release()
+    assert again.rc == 0 and again.changed["localhost"] == 0, again.output
+
+
+def test_other_ways_to_serve_and_to_serve_nothing(service)::
     service.run(vhost_sockets=f"/run/{service.name}/vhost", wait_for_rpc=True)
     waiting = service.run(vhost_sockets=f"/run/{service.name}/vhost")
     assert waiting["serves"] == [] and waiting["writes"][-1]["value"] == f"restart {service.unit}"
