@@ -185,7 +185,7 @@ def test_what_serves_is_not_ended_without_consent(service):
     assert not service.run(state="stopped")["changed"]
 
 
-:def test_release_stops_a_target_that_serves_only_what_is_named(service):
+def test_release_stops_a_target_that_serves_only_what_is_named(service):
     """This machine has no drives, so it is the way to the end of the target that is shown."""
 
     def release(**options):
@@ -213,7 +213,7 @@ def test_what_serves_is_not_ended_without_consent(service):
     assert again.rc == 0 and again.changed["localhost"] == 0, again.output
 
 
-def test_other_ways_to_serve_and_to_serve_nothing(service)::
+def test_other_ways_to_serve_and_to_serve_nothing(service):
     service.run(vhost_sockets=f"/run/{service.name}/vhost", wait_for_rpc=True)
     waiting = service.run(vhost_sockets=f"/run/{service.name}/vhost")
     assert waiting["serves"] == [] and waiting["writes"][-1]["value"] == f"restart {service.unit}"
