@@ -9,7 +9,7 @@ from support.sysfs import Tree
 
 MODULES = ("host_info", "kernel_modules", "kernel_arguments", "hugepages", "pci_vfio_bind")
 FREE, MOUNTED = "0000:01:00.0", "0000:02:00.0"
-LIMITS = "Let the user lock memory"
+LIMITS, DRIVES = "Let the user lock memory", "Take the drives from the kernel"
 
 
 @pytest.fixture
@@ -35,39 +35,36 @@ def prepare(tree, check=False, times=1, **variables):
 def test_preview_of_a_bare_host(tree):
     """All of it in one run: each write is told, and none is made."""
     tree.add_nvme(FREE, 0)
+    tree.put("/etc/passwd", "nobody:x:65534:65534::/:/bin/false\n")
     before = tree.snapshot()
     done = prepare(
         tree,
         check=True,
         host_prep_kernel_arguments=["iommu=pt"],
-        host_prep_hugepages=[{"page_size": "2MiB", "count": 8}, {"page_size": "1GiB", "count": 2, "persist": "none"}],
+        host_prep_hugepages=[
+            {"page_size": "2MiB", "count": 8, "mount": "/mnt/huge"},
+            {"page_size": "1GiB", "state": "absent"},
+        ],
         host_prep_user="nobody",
-        host_prep_drives=[{"bdf": FREE, "user": ""}],
+        host_prep_drives=[{"bdf": FREE}],
     )
     assert done.rc == 0, done.output
     writes = [
-        (step["kind"], step["path"].rsplit("/", 1)[1])
+        [step["path"].rsplit("/", 1)[1] if step["kind"] != "command" else step["path"] for step in result["writes"]]
         for event in done.events
         for result in event["result"].get("results", [event["result"]])
-        for step in result.get("writes", ())
+        if "writes" in result
     ]
     assert writes == [
-        ("file", "90-diskengine-arguments.cfg"),
-        ("file", "arguments.kernel_args"),
-        ("file", "diskengine.conf"),
-        ("write", "nr_hugepages"),
-        ("write", "nr_hugepages"),
-        ("file", "diskengine-hugepages-2048kB.service"),
-        ("link", "diskengine-hugepages-2048kB.service"),
-        ("write", "nr_hugepages"),
-        ("write", "nr_hugepages"),
-        ("file", f"{FREE}.json"),
-        ("write", "unbind"),
-        ("write", "driver_override"),
-        ("write", "drivers_probe"),
-        ("write", "driver_override"),
-        ("file", "60-diskengine-0000-01-00.0.rules"),
+        ["90-diskengine-arguments.cfg", "arguments.kernel_args"],
+        ["diskengine.conf"],
+        ["nr_hugepages"] * 2 + ["mnt-huge.mount"] * 2 + ["diskengine-hugepages-2048kB.service"] * 2,
+        [],
+        [step["path"].rsplit("/", 1)[1] for step in done.result(DRIVES)["results"][0]["writes"]],
     ]
+    (drive,) = done.result(DRIVES)["results"]
+    assert drive["after"] == {"driver": "vfio-pci", "at_boot": True, "owner": 65534}
+    assert "uid=65534" in done.result("Set hugepages")["results"][0]["writes"][2]["value"]
     assert done.result(LIMITS)["changed"]
     assert "the running kernel has not iommu=pt; restart the host" in done.output
     assert tree.snapshot() == before
