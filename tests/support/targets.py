@@ -85,7 +85,7 @@ class Target:
         self._process = None
 
     def start(self):
-        """Start the process and give it its disks; returns when it answers."""
+        """Start the process and give it its disks, unless it waits for its start; returns when it answers."""
         log = open(self.directory / "target.log", "ab")  # the process keeps it
         self._process = subprocess.Popen(self._command(), stdout=log, stderr=log, stdin=subprocess.DEVNULL)
         log.close()
@@ -98,8 +98,9 @@ class Target:
                 if self._process.poll() is not None or time.monotonic() > deadline:
                     raise RuntimeError(f"the target did not start: {self.log()}") from None
                 time.sleep(0.02)
-        for name in self._disks:
-            self._attach(name)
+        if "--wait-for-rpc" not in self._options:
+            for name in self._disks:
+                self._attach(name)
         return self
 
     def add_disk(self, name, size):
