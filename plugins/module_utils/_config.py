@@ -118,6 +118,7 @@ _WRITTEN_WHEN_SET = {
 _ANY_CASE = {"trtype", "adrfam", "nguid", "eui64", "uuid"}
 _SECRETS = {"key", "key2", "secret", "msecret"}
 _HIDDEN = "(hidden)"
+_MIRRORS = {"raid1", "1", "raid5f", "5f"}
 _WAIT_FOR_EXAMINE = "bdev_wait_for_examine"
 
 
@@ -206,7 +207,7 @@ def check(entries: list, where: str) -> None:
     if unknown:
         raise Refusal(f"{where} has {', '.join(unknown)}, which is not restored from a configuration; take it out")
     for entry in entries:
-        named = {path for path, value in _flat(entry.params).items() if isinstance(value, (str, int))}
+        named = {path for path, value in _flat(entry.params).items() if isinstance(value, (str, int)) and value != ""}
         missing = [path for path in _ABOUT[entry.method] if path not in named and path not in _MAY_BE_MISSING]
         if missing:
             raise Refusal(f"{where} has a {entry.method} without {' and '.join(missing)}")
@@ -265,7 +266,7 @@ def changed(saved: Entry, live: Entry) -> list:
 
 
 def work(saved: list, live: list, callable_now: frozenset) -> tuple[list, dict]:
-    """Return what a running target lacks, and by entry key why the others cannot be as saved."""
+    """Return what a target lacks that has ``live``, and by entry key why the others cannot be as saved."""
     there = {entry.key: entry for entry in live}
     todo: list[Entry] = []
     conflicts = {}
@@ -274,6 +275,11 @@ def work(saved: list, live: list, callable_now: frozenset) -> tuple[list, dict]:
         different = changed(entry, twin) if twin else []
         if entry.method == _WAIT_FOR_EXAMINE:
             todo.append(entry)
+        elif twin is None and entry.params.get("raid_level") in _MIRRORS:
+            conflicts[entry.key] = (
+                f"{_as_found(entry, different)}, and without a superblock nothing tells whether a member of it is "
+                f"stale; create it by hand when you know that none is"
+            )
         elif twin is None or different:
             if entry.method not in callable_now:
                 conflicts[entry.key] = (

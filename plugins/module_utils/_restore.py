@@ -126,9 +126,10 @@ def _look(client: Client, saved: list, startup: dict) -> _Look:
     if refused:
         raise Refusal(f"nothing was sent: {'; '.join(refused)}")
     if waits:
-        first = [entry for entry in entries if entry.method in release.methods]
-        rest = [entry for entry in entries if entry.method not in release.methods]
-        return _Look(True, {}, [*first, Entry("framework", START, {}), *rest], {})
+        todo, conflicts = work(entries, [], known.methods)
+        first = [entry for entry in todo if entry.method in release.methods]
+        rest = [entry for entry in todo if entry.method not in release.methods]
+        return _Look(True, {}, [*first, Entry("framework", START, {}), *rest], conflicts)
     live = parse(read_document(client), client.path)
     todo, conflicts = work(entries, live, release.methods)
     return _Look(False, {entry.key: entry for entry in live}, todo, conflicts)

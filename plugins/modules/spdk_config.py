@@ -31,6 +31,8 @@ options:
       - What is independent goes out together. One call that fails does not stop those that do not rely on it, but
         before the start it stops the start, because the target could not be set up any more. The task fails in the end,
         with all of them.
+      - Drives are attached at the addresses that were saved.
+      - A mirror without a superblock is not made again, because nothing tells whether one of its members is stale.
       - When this is cut off at any moment, running it again goes on.
     type: str
     choices: [saved, restored, started]

@@ -120,6 +120,9 @@ def test_an_entry_names_what_it_is_about():
         check([Entry("nvmf", "nvmf_subsystem_add_ns", {"nqn": NQN, "namespace": {"bdev_name": "x"}})], "the file")
     with pytest.raises(Refusal, match="a bdev_aio_create without name"):
         check([Entry("bdev", "bdev_aio_create", {"name": ["x"]})], "the file")
+    every_drive = {"name": "c", "trtype": "PCIe", "traddr": ""}
+    with pytest.raises(Refusal, match="a bdev_nvme_attach_controller without traddr"):
+        check([Entry("bdev", "bdev_nvme_attach_controller", every_drive)], "the file")
     pci = {"name": "c", "trtype": "PCIe", "traddr": "0000:01:00.0"}
     check([Entry("bdev", "bdev_nvme_attach_controller", pci)], "the file")
 
@@ -192,6 +195,15 @@ def test_spelling_that_means_the_same():
     assert listener(1, "tcp").key == listener(1, "TCP").key
     assert not changed(listener(1, "tcp"), listener(1, "TCP"))
     assert host(1, "A").key != host(1, "a").key
+
+
+@pytest.mark.parametrize(("level", "made"), [("raid1", False), ("raid5f", False), ("raid0", True), ("concat", True)])
+def test_a_mirror_is_not_made_over_members_that_may_be_stale(level, made):
+    raid = Entry("bdev", "bdev_raid_create", {"name": "r", "raid_level": level, "base_bdevs": ["a", "b"]})
+    now = frozenset({"bdev_raid_create"})
+    todo, conflicts = work([raid], [], now)
+    assert (todo, list(conflicts)) == (([raid], []) if made else ([], [raid.key]))
+    assert work([raid], [raid], now) == ([], {})
 
 
 def test_conflicts_name_both():
