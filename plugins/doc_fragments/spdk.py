@@ -124,6 +124,37 @@ allow_shrink:
     - Never done while something uses the lvol, because SPDK frees the clusters and yet reports an error.
   type: bool
   default: false
+clone_of:
+  description:
+    - Snapshot in the same lvstore that the lvol is made as a clone of. It then has the snapshot's size, or grows to
+      O(size).
+    - An lvol that is there has to be a clone of it, or independent if that is wanted too.
+  type: str
+independent:
+  description:
+    - Make an lvol that is a clone of a snapshot, which every lvol is of its latest snapshot, independent of all snapshots.
+    - V(inflate) allocates all clusters of an lvol, which is thick then, whether it was a clone or just thin. V(decouple) copies what its snapshots hold.
+  type: str
+  choices: [inflate, decouple]
+uuid:
+  description: UUID that an lvol of that name has to have. Another one that has taken the name is left alone.
+  type: str
+""",
+)
+
+_SNAPSHOT = (
+    ("name", "Name of the snapshot within its lvstore, 1 to 63 characters without a slash."),
+    """
+lvstore:
+  description: The lvstore, by UUID or name.
+  type: str
+  %s
+lvol:
+  description: Name of the lvol to take the snapshot of. Needed to create it; the lvol is a clone of the snapshot then.
+  type: str
+uuid:
+  description: UUID that a snapshot of that name has to have. Another one that has taken the name is left alone.
+  type: str
 """,
 )
 
@@ -177,7 +208,9 @@ hosts:
   type: list
   elements: str
 namespaces:
-  description: What the hosts see. Without it namespaces are not managed.
+  description:
+    - What the hosts see. Without it namespaces are not managed.
+    - With O(state=absent) the subsystem is deleted only if it shows nothing else.
   type: list
   elements: dict
   suboptions:
@@ -307,6 +340,7 @@ for _fragment, _text in {
     "CONTROLLER": _one_or_many(_CONTROLLER, "controllers"),
     "LVSTORE": _one_or_many(_LVSTORE, "lvstores"),
     "LVOL": _one_or_many(_LVOL, "lvols"),
+    "SNAPSHOT": _one_or_many(_SNAPSHOT, "snapshots"),
     "SUBSYSTEM": _one_or_many(_SUBSYSTEM, "subsystems"),
     "EVERYTHING": "options:\n" + indent(
         _DOCUMENT
@@ -314,6 +348,7 @@ for _fragment, _text in {
         + _many(_CONTROLLER, "controllers", "default: []")
         + _many(_LVSTORE, "lvstores", "default: []")
         + _many(_LVOL, "lvols", "default: []")
+        + _many(_SNAPSHOT, "snapshots", "default: []")
         + _many(_SUBSYSTEM, "subsystems", "default: []"),
         "  ",
     ),

@@ -2,14 +2,35 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The kinds of objects that the planner knows, in the order in which they build on each other. Private."""
+"""The kinds of objects that the planner knows, each imported when it is asked for. Private."""
 
 from __future__ import annotations
 
-from ._resources._controller import ControllerResource
-from ._resources._lvol import LvolResource
-from ._resources._lvstore import LvstoreResource
-from ._resources._subsystem import SubsystemResource
-from ._resources._transport import TransportResource
+from typing import Any
 
-RESOURCES = [TransportResource, ControllerResource, LvstoreResource, LvolResource, SubsystemResource]
+
+def resource_of(plural: str) -> Any:
+    """Return the resource class of a kind by the name that lists of it have."""
+    if plural == "transports":
+        from ._resources._transport import TransportResource
+
+        return TransportResource
+    if plural == "controllers":
+        from ._resources._controller import ControllerResource
+
+        return ControllerResource
+    if plural == "lvstores":
+        from ._resources._lvstore import LvstoreResource
+
+        return LvstoreResource
+    if plural == "lvols":
+        from ._resources._lvol import LvolResource
+
+        return LvolResource
+    if plural == "snapshots":
+        from ._resources._snapshot import SnapshotResource
+
+        return SnapshotResource
+    from ._resources._subsystem import SubsystemResource
+
+    return SubsystemResource

@@ -6,9 +6,7 @@
 from __future__ import annotations
 
 from ._graph import Graph, Subsystem
-from ._resources._lvol import LvolResource
-from ._resources._subsystem import SubsystemResource
-from ._resources._transport import TUNABLE
+from ._options import TUNABLE
 
 
 def describe(graph: Graph) -> dict:
@@ -37,6 +35,9 @@ def describe(graph: Graph) -> dict:
                 for lvol in graph.lvols.values()
                 if lvol.size and not lvol.is_snapshot
             ],
+            "snapshots": [
+                {"name": lvol.name, "lvstore": lvol.lvstore} for lvol in graph.lvols.values() if lvol.is_snapshot
+            ],
             "subsystems": [_subsystem(subsystem, graph) for subsystem in graph.subsystems.values()],
         },
         "controllers": [controller._asdict() for controller in graph.controllers.values()],
@@ -58,11 +59,11 @@ def unmanaged(graph: Graph, desired: list) -> dict:
     subsystems: set[str] = set()
     lvols: set[str] = set()
     for resource, options in desired:
-        if resource is SubsystemResource:
+        if resource.kind == "subsystem":
             subsystems.add(options["nqn"])
             lvols.update(graph.canonical(item["bdev"]) for item in options["namespaces"] or ())
-        elif resource is LvolResource:
-            lvols.add(LvolResource.title(options, graph))
+        elif resource.kind in ("lvol", "snapshot"):
+            lvols.add(resource.title(options, graph))
     return {
         "lvols": [lvol.alias for lvol in graph.lvols.values() if not lvols & {lvol.alias, lvol.uuid}],
         "subsystems": [nqn for nqn in graph.subsystems if nqn not in subsystems],

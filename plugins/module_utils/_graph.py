@@ -20,6 +20,7 @@ from ._rpc import Call, Client
 SUBSYSTEM_ATTRIBUTES = ("serial_number", "model_number", "max_namespaces", "min_cntlid", "max_cntlid")
 
 LVOL_PRODUCT = "Logical Volume"
+UNKNOWN_PARENT = "?"
 
 _GETTERS = {
     "controllers": Call("bdev_nvme_get_controllers", subject="all NVMe controllers"),
@@ -77,7 +78,11 @@ class Lvstore(NamedTuple):
 
 
 class Lvol(NamedTuple):
-    """A logical volume; ``size`` in bytes is None when it has no bdev (half deleted, or missing its parent)."""
+    """A logical volume; ``size`` in bytes is None when it has no bdev (half deleted, or missing its parent).
+
+    ``parent`` is the name of the snapshot that it is a clone of (an lvol is one of its own snapshot), ``?`` when it is
+    a clone of nobody knows which, else empty. ``allocated`` counts clusters of its own.
+    """
 
     lvstore: str
     name: str
@@ -85,6 +90,8 @@ class Lvol(NamedTuple):
     size: Optional[int]
     thin: bool
     is_snapshot: bool
+    parent: str = ""
+    allocated: int = 0
 
     @property
     def alias(self) -> str:
@@ -179,6 +186,14 @@ class Graph:
             return f"{found.name}/{lvol}" if found else reference
         return reference
 
+    def clones(self, snapshot: Lvol) -> list:
+        """Return the lvols and snapshots that depend on a snapshot, and those that may."""
+        return [
+            lvol
+            for lvol in self.lvols.values()
+            if lvol.lvstore == snapshot.lvstore and lvol.parent in (snapshot.name, UNKNOWN_PARENT)
+        ]
+
     def user(self, own_name: str) -> Optional[str]:
         """Return what a bdev is used for within the target, to follow "it is"; None if for nothing."""
         if own_name in self.exports:
@@ -236,8 +251,10 @@ def build_graph(release: Release, answers: dict) -> Graph:
             graph.auto_examine = item["params"]["bdev_auto_examine"]
         elif item["method"] == "bdev_examine":
             graph.examined[item["params"]["name"]] = None
+    parents = {}
     for item in answers.get("bdevs", ()):
         graph.add_bdev(_bdev(item))
+        parents[item["name"]] = _parent(item)
     for item in answers.get("lvstores", ()):
         graph.lvstores[item["name"]] = Lvstore(
             item["name"],
@@ -256,6 +273,8 @@ def build_graph(release: Release, answers: dict) -> Graph:
             bdev.size if bdev else None,
             item["is_thin_provisioned"],
             item["is_snapshot"],
+            parents.get(item["uuid"], UNKNOWN_PARENT if item["is_clone"] else ""),
+            item["num_allocated_clusters"],
         )
         graph.lvols[lvol.lvstore, lvol.name] = lvol
     for item in answers.get("transports", ()):
@@ -283,6 +302,11 @@ def _bdev(item: dict) -> Bdev:
         item["claimed"],
         *_drive(item),
     )
+
+
+def _parent(item: dict) -> str:
+    lvol = (item.get("driver_specific") or {}).get("lvol") or {}
+    return lvol.get("base_snapshot") or lvol.get("external_snapshot_name") or ""
 
 
 def _drive(item: dict) -> tuple:

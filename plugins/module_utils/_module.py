@@ -14,12 +14,14 @@ from typing import Any, NoReturn
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
+from ._catalog import resource_of
 from ._connection import CONNECTION, LOCK, MESSAGE_ITEMS, connect, joined
 from ._converge import Outcome, converge
 from ._describe import unmanaged
 from ._errors import DiskengineError
 from ._graph import Graph
 from ._lock import node_lock
+from ._options import KINDS
 from ._plan import Wanted
 
 
@@ -49,19 +51,25 @@ def run_resource(resource: Any) -> NoReturn:
     _report(module, outcomes, results=[outcome.result() for outcome in outcomes])
 
 
-def run_node(resources: list) -> NoReturn:
+def run_node() -> NoReturn:
     """Be the module that takes the whole desired state of a target, a list for each kind of object."""
     lists = {
-        resource.plural: {"type": "list", "elements": "dict", "default": [], "options": resource.options}
-        for resource in resources
+        plural: {"type": "list", "elements": "dict", "default": [], "options": options}
+        for plural, options in KINDS.items()
     }
     module = AnsibleModule(
         argument_spec={**CONNECTION, **LOCK, **lists, "desired": {"type": "json"}},
-        mutually_exclusive=[["desired", resource.plural] for resource in resources],
+        mutually_exclusive=[["desired", plural] for plural in KINDS],
         supports_check_mode=True,
     )
-    wanted = module.params if module.params["desired"] is None else _parse(module, lists)
-    desired = [Wanted(resource, options) for resource in resources for options in wanted[resource.plural]]
+    given = module.params if module.params["desired"] is None else _parse(module, lists)
+    desired = [
+        Wanted(resource, options)
+        for plural in KINDS
+        if given[plural]
+        for resource in [resource_of(plural)]
+        for options in given[plural]
+    ]
     outcomes, found = _run(module, desired, assume_missing=False)
     entries = [outcome.result(brief=True) for outcome in outcomes]
     results = {"results": entries} if module.params["desired"] is None else {"results_document": json.dumps(entries)}

@@ -138,8 +138,12 @@ def make_plan(desired: list, observed: Graph, assume_missing: bool = False) -> P
 
 
 def _phase(wanted: Wanted) -> int:
-    rank = wanted.resource.rank
-    return -rank if wanted.options.get("state") == "absent" else rank
+    resource, options = wanted
+    absent = options.get("state") == "absent"
+    rank = resource.rank
+    if absent or options.get("clone_of") or options.get("independent"):  # after its snapshots, and gone before them
+        rank = getattr(resource, "clone_rank", rank)
+    return -rank if absent else rank
 
 
 class _Planner:

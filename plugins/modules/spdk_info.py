@@ -37,6 +37,7 @@ EXAMPLES = r"""
     controllers: "{{ target.desired.controllers }}"
     lvstores: "{{ target.desired.lvstores }}"
     lvols: "{{ target.desired.lvols }}"
+    snapshots: "{{ target.desired.snapshots }}"
     subsystems: "{{ target.desired.subsystems }}"
 """
 
@@ -47,7 +48,7 @@ release:
   type: str
   sample: v26.05
 desired:
-  description: Transports, controllers, lvstores, lvols and subsystems as M(excloud.diskengine.spdk_node) takes them.
+  description: Transports, controllers, lvstores, lvols, snapshots and subsystems as M(excloud.diskengine.spdk_node) takes them.
   returned: success
   type: dict
   contains:
@@ -68,6 +69,11 @@ desired:
       returned: always
     lvols:
       description: Lvols without snapshots.
+      type: list
+      elements: dict
+      returned: always
+    snapshots:
+      description: Snapshots.
       type: list
       elements: dict
       returned: always

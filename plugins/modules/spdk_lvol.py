@@ -10,9 +10,11 @@ module: spdk_lvol
 short_description: Manage logical volumes of an SPDK target
 version_added: 0.1.0
 description:
-  - Creates, grows, and deletes lvols.
+  - Creates, grows, and deletes lvols, also as clones of snapshots.
   - An lvol that a namespace, a vhost controller or a RAID uses is neither deleted nor made smaller.
   - An lvol whose lvstore is not loaded is never taken to be gone.
+  - SPDK clears clusters when they are given back, if at all, and not when they are allocated. A new or larger lvol shows
+    what its clusters held before, unless whatever gave them back was cleared by O(clear_method=write_zeroes).
 author:
   - The excloud.diskengine developers (@excloud)
 extends_documentation_fragment:
@@ -25,6 +27,7 @@ extends_documentation_fragment:
   - excloud.diskengine.spdk.lvol
 seealso:
   - module: excloud.diskengine.spdk_lvstore
+  - module: excloud.diskengine.spdk_snapshot
   - module: excloud.diskengine.spdk_subsystem
   - module: excloud.diskengine.spdk_node
 """
@@ -47,6 +50,14 @@ EXAMPLES = r"""
       - name: "1236"
         lvstore: lvs-disk-7
         state: absent
+
+- name: A clone of a snapshot, larger, that needs the snapshot no more
+  excloud.diskengine.spdk_lvol:
+    name: "1237"
+    lvstore: lvs-disk-7
+    clone_of: snap_77
+    size: 200GiB
+    independent: inflate
 """
 
 RETURN = r"""

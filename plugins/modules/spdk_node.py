@@ -32,6 +32,7 @@ seealso:
   - module: excloud.diskengine.spdk_nvme_controller
   - module: excloud.diskengine.spdk_lvstore
   - module: excloud.diskengine.spdk_lvol
+  - module: excloud.diskengine.spdk_snapshot
   - module: excloud.diskengine.spdk_subsystem
   - module: excloud.diskengine.spdk_info
 """
@@ -74,14 +75,14 @@ results:
       returned: for transports
       sample: TCP
     name:
-      description: Name, for a controller, an lvstore or an lvol.
+      description: Name, for a controller, an lvstore, an lvol or a snapshot.
       type: str
-      returned: for controllers, lvstores and lvols
+      returned: for controllers, lvstores, lvols and snapshots
       sample: "1234"
     lvstore:
-      description: The lvstore as it was given, for an lvol.
+      description: The lvstore as it was given, for an lvol or a snapshot.
       type: str
-      returned: for lvols
+      returned: for lvols and snapshots
       sample: lvs-disk-7
     nqn:
       description: NQN, for a subsystem.
@@ -89,9 +90,9 @@ results:
       returned: for subsystems
       sample: nqn.2024-01.io.excloud:storage.node-1.7.1234
     uuid:
-      description: UUID of an lvstore or an lvol.
+      description: UUID of an lvstore, an lvol or a snapshot.
       type: str
-      returned: for lvstores and lvols that are there
+      returned: for lvstores, lvols and snapshots that are there
       sample: 8b5a7a5c-62cb-4d3f-9a54-3c1e5fbf5d3a
     bdevs:
       description: The bdevs of a controller's namespaces.
@@ -103,9 +104,9 @@ results:
       type: bool
       returned: for objects that wait for a drive
     alias:
-      description: The other name of an lvol's bdev.
+      description: The other name of the bdev of an lvol or a snapshot.
       type: str
-      returned: for lvols that are there
+      returned: for lvols and snapshots that are there
       sample: lvs-disk-7/1234
     total_clusters:
       description: Clusters of an lvstore for data.
@@ -188,13 +189,12 @@ actions:
       sample: safe
 """
 
-from ansible_collections.excloud.diskengine.plugins.module_utils._catalog import RESOURCES
 from ansible_collections.excloud.diskengine.plugins.module_utils._module import run_node
 
 
 def main() -> None:
     """Run the module."""
-    run_node(RESOURCES)
+    run_node()
 
 
 if __name__ == "__main__":

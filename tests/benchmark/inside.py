@@ -6,10 +6,11 @@ from __future__ import annotations
 import json
 
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
-from ansible_collections.excloud.diskengine.plugins.module_utils._catalog import RESOURCES
+from ansible_collections.excloud.diskengine.plugins.module_utils._catalog import resource_of
 from ansible_collections.excloud.diskengine.plugins.module_utils._converge import converge
 from ansible_collections.excloud.diskengine.plugins.module_utils._describe import unmanaged
 from ansible_collections.excloud.diskengine.plugins.module_utils._graph import _GETTERS
+from ansible_collections.excloud.diskengine.plugins.module_utils._options import KINDS
 from ansible_collections.excloud.diskengine.plugins.module_utils._plan import Wanted
 from ansible_collections.excloud.diskengine.plugins.module_utils._rpc import Client
 
@@ -44,8 +45,8 @@ def planned_calls(socket, document):
 
 def _wanted(document):
     lists = {
-        resource.plural: {"type": "list", "elements": "dict", "default": [], "options": resource.options}
-        for resource in RESOURCES
+        plural: {"type": "list", "elements": "dict", "default": [], "options": options}
+        for plural, options in KINDS.items()
     }
     options = ArgumentSpecValidator(lists).validate(json.loads(document)).validated_parameters
-    return [Wanted(resource, item) for resource in RESOURCES for item in options[resource.plural]]
+    return [Wanted(resource_of(plural), item) for plural in KINDS for item in options[plural]]

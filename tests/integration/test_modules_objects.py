@@ -14,6 +14,7 @@ from support.targets import free_port
 NQN = "nqn.2024-01.io.excloud:storage.test"
 HOST = "nqn.2024-01.io.excloud:host"
 OTHER = "nqn.2024-01.io.excloud:other"
+NO_UUID = "00000000-0000-4000-8000-000000000000"
 MIB = 1 << 20
 RUN_SECONDS = 60  # for a thousand objects in one task, on a busy machine
 
@@ -342,3 +343,87 @@ def test_the_action_group_gives_the_socket(target):
     done = run_playbook(play(*tasks, module_defaults=defaults))
     assert done.rc == 0, done.output
     assert {call["connection"] for call in target.recorder.requests} == {1, 2, 3, 4}
+
+
+def test_snapshots_and_clones(target):
+    """In the order of a life: snapshots of exported lvols, clones, what depends on what, and the way back."""
+    create, snapshot, clone = "bdev_lvol_create", "bdev_lvol_snapshot", "bdev_lvol_clone"
+    inflate, decouple, delete = "bdev_lvol_inflate", "bdev_lvol_decouple_parent", "bdev_lvol_delete"
+    within = {"lvstore": "lvs-0"}
+    thick = {**within, "name": "a", "size": "8MiB", "thin": False}
+    first, second = ({**within, "name": name, "lvol": "a"} for name in ("s1", "s2"))
+    clones = [
+        {**within, "name": "c1", "clone_of": "s1"},
+        {**within, "name": "c2", "clone_of": "s1", "size": "16MiB"},
+        {**within, "name": "c3", "clone_of": "s2", "size": "8MiB", "independent": "inflate"},
+        {**within, "name": "c4", "clone_of": "s2", "independent": "decouple"},
+    ]
+    three_steps(
+        target,
+        ("lvol", "spdk_lvol", thick, [create]),
+        ("one", "spdk_snapshot", first, [snapshot]),
+        ("two", "spdk_snapshot", {"snapshots": [first, second]}, [snapshot]),
+        ("grow", "spdk_lvol", {**thick, "size": "12MiB"}, ["bdev_lvol_resize"]),
+        ("clones", "spdk_lvol", {"lvols": clones}, [clone] * 4 + ["bdev_lvol_resize", inflate, decouple, decouple]),
+    )
+    found = lvols(target)
+    assert found == {
+        **dict.fromkeys(("lvs-0/a",), (12, True)),
+        **{"lvs-0/s1": (8, False), "lvs-0/s2": (8, True)},
+        **{"lvs-0/c1": (8, True), "lvs-0/c2": (16, True), "lvs-0/c3": (8, False), "lvs-0/c4": (8, True)},
+    }
+    said = refusals(
+        target,
+        ("spdk_snapshot", {**first, "state": "absent"}),
+        ("spdk_lvol", {**within, "name": "c1", "clone_of": "s2"}),
+        ("spdk_lvol", {**within, "name": "c9", "clone_of": "a"}),
+        ("spdk_lvol", {**within, "name": "c9", "clone_of": "s9"}),
+        ("spdk_snapshot", {**within, "name": "a", "lvol": "c1"}),
+        ("spdk_snapshot", {**within, "name": "s9", "lvol": "s1"}),
+        ("spdk_snapshot", {**within, "name": "s9"}),
+        ("spdk_snapshot", {**second, "state": "absent", "uuid": NO_UUID}),
+        ("spdk_lvol", {**within, "name": "c1", "state": "absent", "uuid": NO_UUID}),
+        ("spdk_snapshot", {**first, "state": "absent", "lvstore": "nope"}),
+    )
+    parts = [
+        "c1, c2, s2 are clones of it; delete them, or make them independent of it",
+        "it is a clone of s1, wanted a clone of s2",
+        "lvs-0/a is no snapshot",
+        "there is no snapshot lvs-0/s9 to clone",
+        "an lvol that is no snapshot has that name",
+        "lvs-0/s1 is a snapshot itself",
+        "name the lvol to take it of",
+        f"wanted {NO_UUID}; it is left alone",
+        f"wanted {NO_UUID}; it is left alone",
+        "lvstore nope is not loaded",
+    ]
+    for message, part in zip(said, parts):
+        assert part in message
+    gone = [{**each, "state": "absent"} for each in (first, second)]
+    three_steps(
+        target,
+        ("detach", "spdk_lvol", {**within, "name": "c1", "independent": "decouple"}, [decouple]),
+        ("clone away", "spdk_lvol", {**within, "name": "c2", "state": "absent"}, [delete]),
+        ("snapshots away", "spdk_snapshot", {"snapshots": gone}, [delete, delete]),
+    )
+    assert sorted(lvols(target)) == ["lvs-0/a", "lvs-0/c1", "lvs-0/c3", "lvs-0/c4"]
+    (thin,) = refusals(target, ("spdk_lvol", {**thick, "size": "12MiB"}))
+    assert "it is thin, wanted thick, as an lvol is that had snapshots" in thin
+    three_steps(target, ("thick", "spdk_lvol", {**within, "name": "a", "independent": "inflate"}, [inflate]))
+    made = {
+        "lvols": [{**thick, "name": "b"}, {**within, "name": "x", "clone_of": "s3"}],
+        "snapshots": [{**within, "name": "s3", "lvol": "b"}],
+    }
+    steps = [{"name": "Plan", "excloud.diskengine.spdk_node": {"socket": target.socket, **made}}] * 2
+    done = run_playbook(play(*steps))
+    assert [result["changed"] for result in done.results("Plan")] == [True, False], done.output
+
+
+def test_a_snapshot_in_use(target):
+    target.call("bdev_lvol_create", {"lvs_name": "lvs-0", "lvol_name": "a", "size_in_mib": 8})
+    target.call("bdev_lvol_snapshot", {"lvol_name": "lvs-0/a", "snapshot_name": "s1"})
+    (used,) = refusals(target, ("spdk_lvol", {"name": "s1", "lvstore": "lvs-0", "state": "absent"}))
+    assert "it is a snapshot" in used
+    export(target, "lvs-0/s1")
+    (shown,) = refusals(target, ("spdk_snapshot", {"name": "s1", "lvstore": "lvs-0", "state": "absent"}))
+    assert f"it is exported as namespace 1 of {NQN}" in shown

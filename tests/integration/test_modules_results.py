@@ -13,6 +13,7 @@ from support.targets import free_port
 MODULES = yaml.safe_load((ROOT / "meta" / "runtime.yml").read_text())["action_groups"]["spdk"]
 NQN = "nqn.2024-01.io.excloud:storage.test"
 LVOL = {"name": "a", "lvstore": "lvs-0", "size": "5MiB"}
+SNAPSHOT = {"name": "snap", "lvstore": "lvs-0", "lvol": "a"}
 SUBSYSTEM = {"nqn": NQN, "namespaces": [{"bdev": "lvs-0/a"}]}
 
 # Tasks of one play; each name begins with the module. Those that end in "fails" do.
@@ -31,6 +32,10 @@ TASKS = {
     "lvol again": {"lvols": [LVOL]},
     "lvol fails": {"lvols": [LVOL, {**LVOL, "name": "b", "size": "1TiB"}]},
     "lvol gone": {"name": "b", "lvstore": "lvs-0", "state": "absent"},
+    "snapshot one": SNAPSHOT,
+    "snapshot again": {"snapshots": [SNAPSHOT]},
+    "snapshot fails": {"name": "a", "lvstore": "lvs-0"},
+    "snapshot away": {**SNAPSHOT, "state": "absent"},
     "subsystem one": SUBSYSTEM,
     "subsystem again": {"subsystems": [SUBSYSTEM]},
     "subsystem fails": {"nqn": NQN, "serial_number": "other"},

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from .. import _naming
+from .. import _naming, _options
 from .._errors import Refusal
 from .._graph import Controller, Graph
 from .._plan import DISRUPTIVE, Action, Change
@@ -18,12 +18,7 @@ class ControllerResource:
     kind = "controller"
     plural = "controllers"
     rank = 1
-    options = {
-        "name": {"type": "str", "required": True},
-        "trtype": {"type": "str", "choices": ["PCIe"], "default": "PCIe"},
-        "traddr": {"type": "str"},
-        "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
-    }
+    options = _options.CONTROLLER
 
     @staticmethod
     def identity(options: dict) -> dict:

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from .. import _naming
+from .. import _naming, _options
 from .._errors import Refusal
 from .._graph import LVOL_PRODUCT, Bdev, Graph, Lvol, Lvstore
 from .._plan import DESTRUCTIVE, Action, Change, Missing
@@ -21,15 +21,8 @@ class LvolResource:
     kind = "lvol"
     plural = "lvols"
     rank = 3
-    options = {
-        "name": {"type": "str", "required": True},
-        "lvstore": {"type": "str", "required": True},
-        "size": {"type": "str"},
-        "thin": {"type": "bool"},
-        "clear_method": {"type": "str", "choices": ["default", "none", "unmap", "write_zeroes"]},
-        "allow_shrink": {"type": "bool", "default": False},
-        "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
-    }
+    clone_rank = 5
+    options = _options.LVOL
 
     @staticmethod
     def identity(options: dict) -> dict:
@@ -52,23 +45,47 @@ class LvolResource:
         """Work out what to do. Raises Refusal."""
         name = _naming.store_name(options["name"], "lvol name")
         size = parse_size(options["size"]) if options["size"] is not None else None
-        store = graph.lvstore(options["lvstore"])
-        if store is None:
-            loaded = ", ".join(sorted(graph.lvstores)) or "none"
-            raise Missing(
-                ("lvstore", options["lvstore"]),
-                f"lvstore {options['lvstore']} is not loaded on this target (loaded: {loaded})",
-            )
+        store = require_store(options["lvstore"], graph)
         found = graph.lvols.get((store.name, name))
+        require_uuid(found, options)
         if options["state"] == "absent":
             return _delete(found, store, graph) if found else Change(None, None)
-        if found is None:
-            return _create(name, store, size, options, graph)
-        return _compare(found, store, size, options, graph)
+        if found is None and options["clone_of"]:
+            change = _clone(name, store, options, graph)
+        elif found is None:
+            change = _create(name, store, size, options, graph)
+        else:
+            change = _compare(found, store, size, options, graph)
+        return _follow(change, name, store, size, options, graph)
+
+
+def require_store(reference: str, graph: Graph) -> Lvstore:
+    """Return the lvstore. Raises Missing: nothing is known of what it holds while it is not loaded."""
+    store = graph.lvstore(reference)
+    if store is None:
+        loaded = ", ".join(sorted(graph.lvstores)) or "none"
+        raise Missing(("lvstore", reference), f"lvstore {reference} is not loaded on this target (loaded: {loaded})")
+    return store
+
+
+def require_uuid(found: Lvol | None, options: dict) -> None:
+    """Raise Refusal when another UUID is wanted: something else has taken the name, or it is gone."""
+    if not options["uuid"]:
+        return
+    if found is None and options["state"] == "present":
+        raise Refusal(f"it is not there, and a new one would not have the UUID {options['uuid']}; its data is gone")
+    if found and found.uuid != _naming.uuid(options["uuid"], "uuid"):
+        raise Refusal(f"{found.alias} has UUID {found.uuid}, wanted {options['uuid']}; it is left alone")
 
 
 def _fields(lvol: Lvol) -> dict:
-    return {"lvstore": lvol.lvstore, "name": lvol.name, "size": lvol.size, "thin": lvol.thin}
+    return {
+        "lvstore": lvol.lvstore,
+        "name": lvol.name,
+        "size": lvol.size,
+        "thin": lvol.thin,
+        **({"clone_of": lvol.parent} if lvol.parent else {}),
+    }
 
 
 def _rounding(wanted: int, real: int, store: Lvstore) -> list:
@@ -135,8 +152,7 @@ def _create(name: str, store: Lvstore, size: int | None, options: dict, graph: G
     )
 
     def predict(world: Graph) -> None:
-        world.lvols[store.name, name] = planned
-        world.add_bdev(Bdev(planned.alias, (planned.alias,), None, LVOL_PRODUCT, _BLOCK_SIZE, real, False))
+        _put(world, planned)
         _take(world, store.name, clusters)
 
     return Change(
@@ -149,6 +165,100 @@ def _create(name: str, store: Lvstore, size: int | None, options: dict, graph: G
     )
 
 
+def _require_parent(found: Lvol, options: dict) -> None:
+    if (
+        options["clone_of"]
+        and found.parent != options["clone_of"]
+        and not (options["independent"] and not found.parent)
+    ):
+        what = f"a clone of {found.parent}" if found.parent else "no clone"
+        raise Refusal(f"it is {what}, wanted a clone of {options['clone_of']}; it is left alone")
+
+
+def _clone(name: str, store: Lvstore, options: dict, graph: Graph) -> Change:
+    snapshot = graph.lvols.get((store.name, options["clone_of"]))
+    alias = f"{store.name}/{options['clone_of']}"
+    if snapshot is None:
+        raise Missing(("bdev", alias), f"there is no snapshot {alias} to clone")
+    if not snapshot.is_snapshot:
+        raise Refusal(f"{alias} is no snapshot, so it cannot be cloned")
+    planned = Lvol(store.name, name, None, snapshot.size, True, False, snapshot.name)
+    action = Action(
+        "bdev_lvol_clone",
+        {"snapshot_name": alias, "clone_name": name},
+        f"clone the snapshot {alias}",
+        holds=(("bdev", planned.alias), ("bdev", alias)),  # two at a time of one snapshot: the second is refused
+        uses=(("lvstore", store.name),),
+        learns="uuid",
+    )
+    return Change(
+        None,
+        _fields(planned),
+        [action],
+        facts={"uuid": None, "alias": planned.alias},
+        predict=lambda world: _put(world, planned),
+    )
+
+
+def _put(world: Graph, planned: Lvol) -> None:
+    world.lvols[planned.lvstore, planned.name] = planned
+    world.add_bdev(Bdev(planned.alias, (planned.alias,), None, LVOL_PRODUCT, _BLOCK_SIZE, planned.size, False))
+
+
+def _follow(change: Change, name: str, store: Lvstore, size: int | None, options: dict, graph: Graph) -> Change:
+    """Add what comes after an lvol is there: a clone grows to its size, and becomes independent of its snapshot."""
+    world = graph.copy()
+    change.predict(world)
+    lvol = world.lvols[store.name, name]
+    steps = [change]
+    if lvol.uuid is None and options["clone_of"] and size is not None:
+        steps.append(_compare(lvol, store, size, options, world))
+        steps[-1].predict(world)
+    if options["independent"] and (lvol.parent or (lvol.thin and options["independent"] == "inflate")):
+        steps.append(_detach(world.lvols[store.name, name], store, options["independent"], world))
+
+    def predict(target: Graph) -> None:
+        for step in steps:
+            step.predict(target)
+
+    return Change(
+        change.before,
+        steps[-1].after,
+        [action for step in steps for action in step.actions],
+        facts=change.facts,
+        predict=predict,
+        notes=[note for step in steps for note in step.notes],
+    )
+
+
+def _detach(lvol: Lvol, store: Lvstore, how: str, graph: Graph) -> Change:
+    """Copy what an lvol has from its snapshots: all clusters of its size, or, one after the other, what each holds."""
+    clusters = (lvol.size or 0) // store.cluster_size - lvol.allocated if how == "inflate" else 0
+    above = _ancestors(lvol, graph)
+    keys = _keys(lvol.alias, store, _needs_freed(store, clusters, graph))
+    keys["holds"] += tuple(("bdev", f"{store.name}/{snapshot}") for snapshot in above)
+    if how == "inflate":
+        steps = [("bdev_lvol_inflate", "allocate all of its clusters, so that it depends on no snapshot any more")]
+    else:
+        steps = [("bdev_lvol_decouple_parent", f"copy what it has from the snapshot {snapshot}") for snapshot in above]
+    actions = [Action(method, {"name": lvol.alias}, summary, **keys) for method, summary in steps]
+    planned = lvol._replace(parent="", thin=how == "decouple", allocated=lvol.allocated + clusters)
+
+    def predict(world: Graph) -> None:
+        world.lvols[lvol.lvstore, lvol.name] = planned
+        _take(world, store.name, clusters)
+
+    return Change(_fields(lvol), _fields(planned), actions, predict=predict)
+
+
+def _ancestors(lvol: Lvol, graph: Graph) -> list:
+    found: list[str] = []
+    while lvol.parent and lvol.parent not in found:
+        found.append(lvol.parent)
+        lvol = graph.lvols.get((lvol.lvstore, lvol.parent), lvol._replace(parent=""))
+    return found
+
+
 def _compare(found: Lvol, store: Lvstore, size: int | None, options: dict, graph: Graph) -> Change:
     facts = {"uuid": found.uuid, "alias": found.alias}
     if found.is_snapshot:
@@ -157,10 +267,13 @@ def _compare(found: Lvol, store: Lvstore, size: int | None, options: dict, graph
         raise Refusal(
             "it is listed without a bdev: half deleted, or degraded because its parent is missing; look at it first"
         )
-    if options["thin"] is not None and options["thin"] != found.thin:
+    _require_parent(found, options)
+    inflated = options["independent"] == "inflate"
+    if options["thin"] is not None and options["thin"] != found.thin and not found.parent and not inflated:
         raise Refusal(
-            f"it is {'thin' if found.thin else 'thick'}, wanted {'thin' if options['thin'] else 'thick'}; SPDK cannot "
-            f"change that in place"
+            "it is thin, wanted thick, as an lvol is that had snapshots; independent: inflate makes it thick"
+            if found.thin
+            else "it is thick, wanted thin; SPDK cannot change that in place"
         )
     before = _fields(found)
     if size is None:
@@ -185,7 +298,8 @@ def _compare(found: Lvol, store: Lvstore, size: int | None, options: dict, graph
 
     def predict(world: Graph) -> None:
         world.lvols[store.name, found.name] = planned
-        world.bdevs[found.uuid] = world.bdevs[found.uuid]._replace(size=real)
+        own_name = found.uuid or found.alias
+        world.bdevs[own_name] = world.bdevs[own_name]._replace(size=real)
         _take(world, store.name, clusters)
 
     return Change(before, _fields(planned), [action], facts=facts, predict=predict, notes=notes)

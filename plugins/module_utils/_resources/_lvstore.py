@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from .. import _naming
+from .. import _naming, _options
 from .._errors import Refusal
 from .._graph import Bdev, Graph, Lvstore
 from .._plan import DESTRUCTIVE, Action, Change, Missing
@@ -25,16 +25,7 @@ class LvstoreResource:
     kind = "lvstore"
     plural = "lvstores"
     rank = 2
-    options = {
-        "name": {"type": "str", "required": True},
-        "bdev": {"type": "str"},
-        "cluster_size": {"type": "str"},
-        "clear_method": {"type": "str", "choices": ["none", "unmap", "write_zeroes"]},
-        "max_lvols": {"type": "int"},
-        "import_existing": {"type": "bool", "default": False},
-        "force": {"type": "str"},
-        "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
-    }
+    options = _options.LVSTORE
 
     @staticmethod
     def identity(options: dict) -> dict:
@@ -157,7 +148,7 @@ def _require_blank(bdev: Bdev, force: str | None, graph: Graph) -> None:
     user = graph.user(bdev.name)
     if user:
         raise Refusal(f"bdev {bdev.name} is {user}")
-    held = graph.contents.get(bdev.name) if bdev.drive else None
+    held = graph.contents.get(bdev.name, "nobody has looked at what is on it") if bdev.drive else None
     if held and force != bdev.serial:
         what = held if isinstance(held, str) else f"the drive at {bdev.drive} holds {' and '.join(held)}"
         raise Refusal(f"{what}; it is overwritten only with force: {bdev.serial}, the serial of that drive")
@@ -191,6 +182,7 @@ def _delete(store: Lvstore, graph: Graph) -> Change:
 
     def predict(world: Graph) -> None:
         del world.lvstores[store.name]
+        world.contents[store.base_bdev] = []
         if store.base_bdev in world.bdevs:
             world.bdevs[store.base_bdev] = world.bdevs[store.base_bdev]._replace(claimed=False)
 

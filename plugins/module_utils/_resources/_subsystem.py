@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from .. import _naming
+from .. import _naming, _options
 from .._errors import Refusal
 from .._graph import SUBSYSTEM_ATTRIBUTES, Bdev, Graph, Namespace, Subsystem
 from .._plan import DISRUPTIVE, Action, Change, Missing
@@ -21,7 +21,6 @@ from .._plan import DISRUPTIVE, Action, Change, Missing
 _MAX_LISTENERS = 16
 _MAX_CNTLID = 65519
 _DEFAULT_MAX_NAMESPACES = 32
-_PARTS = ("listeners", "hosts", "namespaces")
 
 
 class SubsystemResource:
@@ -29,39 +28,8 @@ class SubsystemResource:
 
     kind = "subsystem"
     plural = "subsystems"
-    rank = 4
-    options = {
-        "nqn": {"type": "str", "required": True},
-        "serial_number": {"type": "str"},
-        "model_number": {"type": "str"},
-        "max_namespaces": {"type": "int"},
-        "min_cntlid": {"type": "int"},
-        "max_cntlid": {"type": "int"},
-        "ana_reporting": {"type": "bool"},
-        "allow_any_host": {"type": "bool", "default": False},
-        "listeners": {
-            "type": "list",
-            "elements": "dict",
-            "options": {
-                "trtype": {"type": "str", "default": "TCP"},
-                "traddr": {"type": "str", "required": True},
-                "trsvcid": {"type": "str", "default": "4420"},
-                "adrfam": {"type": "str"},
-            },
-        },
-        "hosts": {"type": "list", "elements": "str"},
-        "namespaces": {
-            "type": "list",
-            "elements": "dict",
-            "options": {
-                "bdev": {"type": "str", "required": True},
-                "nsid": {"type": "int"},
-                "bdev_uuid": {"type": "str"},
-            },
-        },
-        "purge": {"type": "list", "elements": "str", "choices": list(_PARTS), "default": []},
-        "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
-    }
+    rank = 6
+    options = _options.SUBSYSTEM
 
     @staticmethod
     def identity(options: dict) -> dict:
@@ -84,7 +52,7 @@ class SubsystemResource:
         nqn = _naming.nqn(options["nqn"])
         found = graph.subsystems.get(nqn)
         if options["state"] == "absent":
-            return _delete(found, graph) if found else Change(None, None)
+            return _delete(found, options, graph) if found else Change(None, None)
         _require_valid_attributes(options)
         wanted = _wanted(options, graph)
         if found:
@@ -366,7 +334,20 @@ def _predict(world: Graph, planned: Subsystem) -> None:
             world.bdevs[name] = world.bdevs[name]._replace(claimed=claimed)
 
 
-def _delete(found: Subsystem, graph: Graph) -> Change:
+def _require_only(found: Subsystem, wanted: list | None, graph: Graph) -> None:
+    """Refuse to take away from hosts what the task does not name, if it names something."""
+    if wanted is None:
+        return
+    named = {graph.canonical(item["bdev"]) for item in wanted}
+    uuids = {item["bdev_uuid"].lower() for item in wanted if item["bdev_uuid"]}
+    for nsid, namespace in sorted(found.namespaces.items()):
+        shown = graph.key(namespace.bdev)[1]
+        if not {shown, namespace.bdev} & named or (uuids and namespace.bdev not in uuids):
+            raise Refusal(f"namespace {nsid} shows bdev {shown} ({namespace.bdev}), which the task does not name")
+
+
+def _delete(found: Subsystem, options: dict, graph: Graph) -> Change:
+    _require_only(found, options["namespaces"], graph)
     action = Action(
         "nvmf_delete_subsystem",
         {"nqn": found.nqn},

@@ -6,38 +6,10 @@
 
 from __future__ import annotations
 
-from .. import _naming
+from .. import _naming, _options
 from .._errors import Refusal
 from .._graph import Graph, Transport
 from .._plan import Action, Change
-
-TUNABLE = {
-    "max_queue_depth": "int",
-    "max_io_qpairs_per_ctrlr": "int",
-    "in_capsule_data_size": "int",
-    "max_io_size": "int",
-    "max_aq_depth": "int",
-    "io_unit_size": "int",
-    "num_shared_buffers": "int",
-    "buf_cache_size": "int",
-    "iobuf_small_cache_size": "int",
-    "iobuf_large_cache_size": "int",
-    "zcopy": "bool",
-    "abort_timeout_sec": "int",
-    "acceptor_poll_rate": "int",
-    "ack_timeout": "int",
-    "disable_command_passthru": "bool",
-    "kas": "int",
-    "min_kato": "int",
-    "c2h_success": "bool",
-    "dif_insert_or_strip": "bool",
-    "sock_priority": "int",
-    "num_cqe": "int",
-    "max_srq_depth": "int",
-    "no_srq": "bool",
-    "no_wr_batching": "bool",
-    "data_wr_pool_size": "int",
-}
 
 
 class TransportResource:
@@ -46,11 +18,7 @@ class TransportResource:
     kind = "transport"
     plural = "transports"
     rank = 1
-    options = {
-        "trtype": {"type": "str", "required": True},
-        "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
-        **{name: {"type": kind} for name, kind in TUNABLE.items()},
-    }
+    options = _options.TRANSPORT
 
     @staticmethod
     def identity(options: dict) -> dict:
@@ -78,7 +46,7 @@ class TransportResource:
                 raise Refusal(f"SPDK cannot delete a transport; restart the target without {trtype} to be rid of it")
             return Change(None, None)
         method = "nvmf_create_transport"
-        wanted = {name: options[name] for name in TUNABLE if options.get(name) is not None}
+        wanted = {name: options[name] for name in _options.TUNABLE if options.get(name) is not None}
         idle = [name for name in wanted if not graph.release.has_effect(method, name)]
         notes = [f"{name} has no effect in SPDK {graph.release} and is not sent" for name in idle]
         wanted = {name: value for name, value in wanted.items() if name not in idle}

@@ -6,15 +6,16 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-from ansible_collections.excloud.diskengine.plugins.module_utils._catalog import RESOURCES
+from ansible_collections.excloud.diskengine.plugins.module_utils._catalog import resource_of
 from ansible_collections.excloud.diskengine.plugins.module_utils._graph import Graph, read_graph
+from ansible_collections.excloud.diskengine.plugins.module_utils._options import KINDS as PLURALS
 from ansible_collections.excloud.diskengine.plugins.module_utils._plan import Plan, Wanted, make_plan
 from ansible_collections.excloud.diskengine.plugins.module_utils._releases import identify
 from spdk_sim import Target
 
 MIB = 1 << 20
 GIB = 1 << 30
-KINDS = {resource.kind: resource for resource in RESOURCES}
+KINDS = {resource.kind: resource for resource in map(resource_of, PLURALS)}
 ALL_METHODS = Target().methods()
 
 NQN = "nqn.2024-01.io.excloud:storage.n1.d1."
@@ -64,8 +65,10 @@ class Local:
 
 
 def read(target: Target) -> Graph:
-    """The graph of a simulated target."""
-    return read_graph(Local(target))
+    """The graph of a simulated target, all of whose drives were looked at and are blank but for lvstores."""
+    graph = read_graph(Local(target))
+    graph.contents.update({bdev.name: [] for bdev in graph.bdevs.values() if bdev.drive and not bdev.claimed})
+    return graph
 
 
 def add_disk(target: Target, name: str, size: int, block_size: int = 4096) -> None:

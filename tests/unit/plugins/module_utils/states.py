@@ -13,14 +13,19 @@ from ansible_collections.excloud.diskengine.tests.unit.plugins.module_utils.help
     want,
 )
 from spdk_sim import RpcFailure, Target
+from spdk_sim.fabric import add_drive, outside
 
 DISKS = ("d0", "d1", "d2")
 STORES = ("s0", "s1")
 NAMES = ("a", "b", "c", "d")
+SNAPSHOTS = ("x", "y")
+CONTROLLERS = ("n0", "n1")
+DRIVES = ("0000:01:00.0", "0000:02:00.0", "0000:03:00.0")  # of which there are two
 SUBSYSTEMS = (nqn(0), nqn(1), nqn(2))
 HOSTS = (nqn("host0"), nqn("host1"))
 LVOLS = tuple(f"{store}/{name}" for store in STORES for name in NAMES)
 BDEVS = (*DISKS, *LVOLS)
+DRIVE_BDEVS = (*DISKS, "n0n1")
 PORTS = (4420, 4421, 4422)
 CLUSTERS = ("1MiB", "1GiB", "512KiB")
 PARTS = ("listeners", "hosts", "namespaces")
@@ -54,8 +59,10 @@ def some_call(chance: random.Random) -> tuple[str, dict]:
         (3, "bdev_lvol_create_lvstore", {"bdev_name": chance.choice(DISKS), "lvs_name": store, "cluster_sz": MIB}),
         (1, "bdev_lvol_create_lvstore", {"bdev_name": chance.choice(DISKS), "lvs_name": store}),
         (8, "bdev_lvol_create", {**size, "thin_provision": chance.random() < 0.4}),
-        (1, "bdev_lvol_snapshot", {"lvol_name": lvol, "snapshot_name": name}),
-        (1, "bdev_lvol_clone", {"snapshot_name": lvol, "clone_name": name}),
+        (2, "bdev_lvol_snapshot", {"lvol_name": lvol, "snapshot_name": chance.choice([name, *SNAPSHOTS])}),
+        (2, "bdev_lvol_clone", {"snapshot_name": f"{store}/{chance.choice(SNAPSHOTS)}", "clone_name": name}),
+        (1, "bdev_nvme_attach_controller", {"name": chance.choice(CONTROLLERS), "trtype": "PCIe", "traddr": DRIVES[0]}),
+        (1, "bdev_lvol_create_lvstore", {"bdev_name": f"{CONTROLLERS[0]}n1", "lvs_name": "s1", "cluster_sz": MIB}),
         (1, "nvmf_create_transport", {"trtype": "TCP"}),
         (3, "nvmf_create_subsystem", {"nqn": nqn_, "max_namespaces": chance.choice([1, 2, 32])}),
         (1, "nvmf_create_subsystem", {"nqn": nqn_, "allow_any_host": True}),
@@ -75,6 +82,10 @@ def some_target(chance: random.Random) -> Target:
     target = Target(release=chance.choice(["26.09", "26.09", "25.05", "24.05"]), seed=1, addresses=None)
     for name in DISKS:
         add_disk(target, name, 64 * MIB, chance.choice([512, 4096]))
+    other = outside(target)
+    for bdf in DRIVES[:2]:
+        add_drive(other, bdf, 64 * MIB, 4096, "test")
+    target.bdevs.auto_examine = chance.random() < 0.7
     base = base_calls()
     calls = base[: chance.randint(0, len(base))] if chance.random() < 0.3 else base
     for method, params in calls + [some_call(chance) for _number in range(chance.randint(0, 15))]:
@@ -104,8 +115,12 @@ def some_desired(chance: random.Random) -> list:
         options = sometimes(0.2, max_queue_depth=lambda: chance.choice([64, 128]), kas=lambda: 50)
         options |= sometimes(0.2, io_unit_size=lambda: 16384)
         out.append(want("transport", trtype=chance.choice(["TCP", "tcp", "FC"] if bad(0.1) else ["TCP"]), **options))
+    for name in chance.sample(CONTROLLERS, chance.choice([0, 0, 1, 2])):
+        options = state(0.4) | sometimes(0.8, traddr=lambda: "nowhere" if bad() else chance.choice(DRIVES))
+        out.append(want("controller", name=name, **options))
     for store in chance.sample(STORES, chance.randint(0, 2)):
-        options = state(0.3) | sometimes(0.8, bdev=lambda: "nowhere" if bad() else chance.choice(DISKS))
+        options = state(0.3) | sometimes(0.8, bdev=lambda: "nowhere" if bad() else chance.choice(DRIVE_BDEVS))
+        options |= sometimes(0.2, import_existing=lambda: True)
         options |= sometimes(0.3, cluster_size=lambda: "many" if bad(0.1) else chance.choice(CLUSTERS))
         options |= sometimes(0.2, max_lvols=lambda: chance.choice([1, 100]))
         out.append(want("lvstore", name="bad/name" if bad() else store, **options))
@@ -114,7 +129,13 @@ def some_desired(chance: random.Random) -> list:
         store, name = lvol.split("/")
         options = state(0.4) | sometimes(0.2, thin=lambda: True) | sometimes(0.4, allow_shrink=lambda: True)
         options |= sometimes(0.9, size=lambda: chance.choice(["0", "big"]) if bad() else f"{chance.randint(1, 50)}MiB")
+        options |= sometimes(0.2, clone_of=lambda: chance.choice(SNAPSHOTS))
+        options |= sometimes(0.2, independent=lambda: chance.choice(["inflate", "decouple"]))
+        options |= sometimes(0.03, uuid=lambda: "00000000-0000-4000-8000-000000000000")
         out.append(want("lvol", lvstore="nowhere" if bad() else store, name="a/b" if bad() else name, **options))
+    for store, name in {(chance.choice(STORES), chance.choice(SNAPSHOTS)) for _number in range(chance.randint(0, 3))}:
+        options = state(0.4) | sometimes(0.9, lvol=lambda: chance.choice([*NAMES, *SNAPSHOTS]))
+        out.append(want("snapshot", lvstore=store, name=name, **options))
     for nqn_ in chance.sample(SUBSYSTEMS, chance.randint(0, 3)):
         bdevs = chance.sample([*LVOLS, *wanted_lvols, "s0/a", "s0/b", "d2"], chance.choice([0, 1, 1, 2, 3]))
         namespaces = [{"bdev": bdev, **sometimes(0.5, nsid=lambda: chance.randint(1, 3))} for bdev in bdevs]

@@ -14,6 +14,7 @@ import random
 import pytest
 from ansible_collections.excloud.diskengine.plugins.module_utils._plan import Plan, make_plan
 from ansible_collections.excloud.diskengine.tests.unit.plugins.module_utils.helpers import (
+    KINDS,
     MIB,
     add_disk,
     read,
@@ -21,6 +22,7 @@ from ansible_collections.excloud.diskengine.tests.unit.plugins.module_utils.help
 )
 from ansible_collections.excloud.diskengine.tests.unit.plugins.module_utils.states import (
     DISKS,
+    DRIVES,
     SUBSYSTEMS,
     base_calls,
     some_desired,
@@ -30,6 +32,8 @@ from hypothesis import event, given
 from hypothesis import strategies as st
 from spdk_sim import RpcFailure, Target
 from spdk_sim.lvol import LvolBdev
+
+CREATING = ("bdev_lvol_create", "bdev_lvol_snapshot", "bdev_lvol_clone", "bdev_lvol_decouple_parent")
 
 chances = st.integers(0, 2**64 - 1).map(random.Random)
 
@@ -90,7 +94,11 @@ def refuse_what_gives_up_data(target: Target, action) -> None:
         bdev = target.bdevs.find(action.params["name"])
         grows = action.method == "bdev_lvol_resize" and action.params["size_in_mib"] * MIB >= bdev.size
         assert grows or not bdev.holders, f"{action.method} of {action.subject}, which is in use"
-        assert not bdev.lvol.snapshot
+        assert bdev.lvol.snapshot == action.subject.startswith("snapshot ")
+        assert len(clones(target, bdev)) < 2
+    elif action.method == "bdev_nvme_detach_controller":
+        for bdev in on_drive(target, action.params["name"]):
+            assert not bdev.holders, f"{bdev.aliases[0]} is in use"
     elif action.method == "bdev_lvol_delete_lvstore":
         assert not target.lvstores[action.params["uuid"]].lvols
     elif action.method == "bdev_lvol_create_lvstore":
@@ -100,13 +108,27 @@ def refuse_what_gives_up_data(target: Target, action) -> None:
         assert bdev is None or not bdev.holders, f"{action.summary} of {action.subject}, but it is in use"
 
 
+def clones(target: Target, bdev: LvolBdev) -> list:
+    """The names of the clones of a snapshot."""
+    return bdev.driver_specific(target)["lvol"].get("clones", [])
+
+
+def on_drive(target: Target, controller: str) -> list:
+    """The bdevs of the lvols on a local drive."""
+    mine = {bdev.name for bdev in target.nvme_controllers[controller].bdevs.values()}
+    return [bdev for bdev in target.bdevs if isinstance(bdev, LvolBdev) and bdev.store.base.name in mine]
+
+
 def is_explained(target: Target, action, error: RpcFailure) -> bool:
     """Failures that no getter foretells: nobody counts metadata pages, nor the clusters of a store yet to be made."""
-    if action.method != "bdev_lvol_create":
+    if action.method == "bdev_nvme_attach_controller":
+        return action.params["traddr"] == DRIVES[2]
+    if action.method not in CREATING:
         return False
     if error.message == "Cannot allocate memory":
         return any(len(store.lvols) + 1 >= store.metadata_pages for store in target.lvstores.values())
-    return error.message == "No space left on device" and "lvs_name" in action.params
+    unknown = "lvs_name" in action.params or action.method == "bdev_lvol_decouple_parent"
+    return error.message == "No space left on device" and unknown
 
 
 def picture(graph) -> dict:
@@ -114,7 +136,8 @@ def picture(graph) -> dict:
     bdevs = graph.bdevs.values()
     return {
         "lvstores": {s.name: (s.base_bdev, s.cluster_size) for s in graph.lvstores.values()},
-        "lvols": {v.alias: (v.size, v.thin, v.is_snapshot) for v in graph.lvols.values()},
+        "controllers": {c.name: c.traddr for c in graph.controllers.values()},
+        "lvols": {v.alias: (v.size, v.thin, v.is_snapshot, v.parent) for v in graph.lvols.values()},
         "bdevs": {b.key: (b.size if b.product != "Raid Volume" else "as its legs", b.claimed) for b in bdevs},
         "transports": set(graph.transports),
         "subsystems": {
@@ -138,6 +161,7 @@ def described(plan: Plan) -> list:
         (
             item.subject,
             item.refusal,
+            item.deferred,
             item.change.before,
             item.change.after,
             item.change.notes,
@@ -145,6 +169,11 @@ def described(plan: Plan) -> list:
         )
         for item in plan.objects
     ]
+
+
+def refused(plan: Plan) -> set:
+    """The subjects that nothing is done for, or not yet."""
+    return {item.subject for item in plan.objects if item.refusal is not None or item.deferred}
 
 
 def converged(desired: list, target: Target, skip: set) -> None:
@@ -165,9 +194,8 @@ def test_a_plan_does_what_it_says(chance):
     event("actions" if plan.actions else "no actions")
     for action, error in run.failed.items():
         assert is_explained(target, action, error), f"{action.describe()}: {error.message}"
-    refused = {item.subject for item in plan.objects if item.refusal is not None}
-    converged(desired, target, refused | run.disturbed())
-    if run.failed:
+    converged(desired, target, refused(plan) | run.disturbed())
+    if run.failed or any(action.reveals for action in plan.actions):
         return
     found = read(target)
     assert picture(found) == picture(plan.predicted)
@@ -200,8 +228,7 @@ def test_one_failure_stops_only_what_depends_on_it(chance):
     run = Run(target, plan, chance, broken)
     for action, error in run.failed.items():
         assert action is broken or is_explained(target, action, error), f"{action.describe()}: {error.message}"
-    refused = {item.subject for item in plan.objects if item.refusal is not None}
-    converged(desired, target, refused | run.disturbed())
+    converged(desired, target, refused(plan) | run.disturbed())
 
 
 # --- the order, stated a second time from the methods alone
@@ -225,6 +252,23 @@ def touched(action, graph) -> tuple[set, set]:
     if method == "bdev_lvol_create":
         store = graph.lvstore(params["uuid"]).name if "uuid" in params else params["lvs_name"]
         return {("bdev", f"{store}/{params['lvol_name']}")}, {("store", store)}
+    if method == "bdev_nvme_attach_controller":
+        return {("controller", params["name"]), ("bdev", f"{params['name']}n1")}, set()
+    if method == "bdev_examine":
+        return {("controller", params["name"][:2]), ("bdev", params["name"])}, set()
+    if method == "bdev_nvme_detach_controller":
+        mine = {bdev.name for bdev in graph.bdevs.values() if bdev.drive == graph.controllers[params["name"]].traddr}
+        stores = {store.name for store in graph.lvstores.values() if store.base_bdev in mine}
+        lvols = {("bdev", lvol.alias) for lvol in graph.lvols.values() if lvol.lvstore in stores}
+        return {("controller", params["name"]), *map(bdev, mine), *(("store", name) for name in stores), *lvols}, set()
+    if method == "bdev_lvol_snapshot":
+        store = params["lvol_name"].split("/")[0]
+        return {("bdev", params["lvol_name"]), ("bdev", f"{store}/{params['snapshot_name']}")}, {("store", store)}
+    if method == "bdev_lvol_clone":
+        store = params["snapshot_name"].split("/")[0]
+        return {("bdev", params["snapshot_name"]), ("bdev", f"{store}/{params['clone_name']}")}, {("store", store)}
+    if method in ("bdev_lvol_inflate", "bdev_lvol_decouple_parent"):
+        return {("bdev", params["name"])}, {("store", params["name"].split("/")[0])}
     if method in ("bdev_lvol_resize", "bdev_lvol_delete"):
         return {("bdev", params["name"])}, {("store", params["name"].split("/")[0])}
     changed, relied = {("subsystem", params["nqn"])}, set()
@@ -263,11 +307,11 @@ def contents(target: Target) -> dict:
     """What hosts and users see, by identity, as plain data."""
     return {
         "lvols": {
-            bdev.uuid: (bdev.aliases[0], bdev.num_blocks, bdev.lvol.thin)
+            bdev.uuid: (bdev.aliases[0], bdev.num_blocks, bdev.lvol.thin, bdev.store.uuid)
             for bdev in target.bdevs
             if isinstance(bdev, LvolBdev)
         },
-        "stores": {uuid: store.name for uuid, store in target.lvstores.items()},
+        "stores": {uuid: (store.name, store.base.name) for uuid, store in target.lvstores.items()},
         "subsystems": {
             item["nqn"]: {
                 "listeners": {str(a) for a in item["listen_addresses"]},
@@ -288,22 +332,28 @@ def test_only_what_is_named_for_removal_is_removed(chance):
     plan = make_plan(desired, read(target))
     Run(target, plan, chance)
     after = contents(target)
-    by_kind: dict = {"transport": {}, "lvstore": {}, "lvol": {}, "subsystem": {}}
+    by_kind: dict = {kind: {} for kind in KINDS}
     for each in desired:
         by_kind[each.resource.kind][tuple(each.resource.identity(each.options).values())] = each.options
-    for uuid, (alias, blocks, thin) in before["lvols"].items():
-        options = by_kind["lvol"].get(tuple(alias.split("/", 1)), {})
+    detached = {name for (name,), options in by_kind["controller"].items() if options["state"] == "absent"}
+    closed = {uuid for uuid, (_name, base) in before["stores"].items() if base in {f"{name}n1" for name in detached}}
+    for uuid, (alias, blocks, thin, store) in before["lvols"].items():
+        key = tuple(alias.split("/", 1))
+        options = by_kind["lvol"].get(key, {}) | by_kind["snapshot"].get(key, {})
+        if store in closed and uuid not in after["lvols"]:
+            continue
         if uuid not in after["lvols"]:
             assert options.get("state") == "absent", f"{alias} is gone"
             continue
         assert after["lvols"][uuid][0] == alias
-        assert after["lvols"][uuid][2] == thin
+        assert after["lvols"][uuid][2] == thin or by_kind["snapshot"] or options.get("independent")
         if not options.get("size"):
             assert after["lvols"][uuid][1] == blocks
         if not options.get("allow_shrink"):
             assert after["lvols"][uuid][1] >= blocks
-    for uuid, name in before["stores"].items():
-        assert uuid in after["stores"] or by_kind["lvstore"].get((name,), {}).get("state") == "absent"
+    for uuid, (name, _base) in before["stores"].items():
+        gone = uuid in closed or by_kind["lvstore"].get((name,), {}).get("state") == "absent"
+        assert uuid in after["stores"] or gone
     assert after["vhost"] == before["vhost"]
     for name, parts in before["subsystems"].items():
         options = by_kind["subsystem"].get((name,))

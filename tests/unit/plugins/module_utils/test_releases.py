@@ -13,6 +13,7 @@ import pytest
 import yaml
 from ansible_collections.excloud.diskengine.plugins.module_utils import _graph
 from ansible_collections.excloud.diskengine.plugins.module_utils._errors import Refusal, Unreachable
+from ansible_collections.excloud.diskengine.plugins.module_utils._options import TUNABLE
 from ansible_collections.excloud.diskengine.plugins.module_utils._plan import make_plan
 from ansible_collections.excloud.diskengine.plugins.module_utils._releases import (
     OLDEST,
@@ -22,7 +23,6 @@ from ansible_collections.excloud.diskengine.plugins.module_utils._releases impor
     Release,
     identify,
 )
-from ansible_collections.excloud.diskengine.plugins.module_utils._resources._transport import TUNABLE
 from ansible_collections.excloud.diskengine.tests.unit.plugins.module_utils.helpers import (
     ALL_METHODS,
     GIB,
@@ -133,6 +133,9 @@ def everything(target: Target) -> list:
         want("controller", name="nvme7", traddr=DRIVE),
         want("lvstore", name="lvs", bdev="disk", cluster_size="1MiB", clear_method="none", max_lvols=5000),
         want("lvol", lvstore="lvs", name="1", size="8MiB", thin=True, clear_method="unmap"),
+        want("snapshot", lvstore="lvs", name="s", lvol="1"),
+        want("lvol", lvstore="lvs", name="2", clone_of="s", independent="inflate"),
+        want("lvol", lvstore="lvs", name="3", clone_of="s", independent="decouple"),
         want(
             "subsystem",
             nqn=nqn(1),
@@ -152,13 +155,18 @@ def everything(target: Target) -> list:
 
 def undo(desired: list) -> list:
     """Changes and removals of all of it."""
-    _transport, controller, lvstore, lvol, subsystem = [each.options for each in desired]
+    _transport, controller, lvstore, lvol, snapshot, *clones, subsystem = [each.options for each in desired]
     purge = ["listeners", "hosts", "namespaces"]
     changed = {"listeners": [], "hosts": [], "namespaces": [], "purge": purge, "allow_any_host": False}
     return [
         [want("subsystem", **{**subsystem, **changed}), want("lvol", **{**lvol, "size": "16MiB"})],
-        [want("subsystem", nqn=subsystem["nqn"], state="absent"), want("lvol", **{**lvol, "state": "absent"})],
-        [want("lvstore", name=lvstore["name"], state="absent"), want("controller", **{**controller, "state": "absent"})],
+        [
+            want("subsystem", nqn=subsystem["nqn"], state="absent"),
+            want("snapshot", **{**snapshot, "state": "absent"}),
+            *(want("lvol", **{**each, "state": "absent"}) for each in (lvol, *clones)),
+        ],
+        [want("lvstore", name=lvstore["name"], state="absent")],
+        [want("controller", name=controller["name"], state="absent")],
     ]
 
 

@@ -8,7 +8,7 @@ import json
 
 import pytest
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
-from ansible_collections.excloud.diskengine.plugins.module_utils._catalog import RESOURCES
+from ansible_collections.excloud.diskengine.plugins.module_utils._options import KINDS
 from ansible_collections.excloud.diskengine.plugins.plugin_utils.storage_node import (
     storage_desired,
     storage_transitions,
@@ -118,9 +118,7 @@ def test_nothing_is_asked_of_an_empty_node():
 
 def test_the_document_is_what_the_module_takes():
     document, _problems = desired(row(1), row(2, "UP"), transport_options={"max_queue_depth": 256}, purge=["hosts"])
-    lists = {
-        resource.plural: {"type": "list", "elements": "dict", "options": resource.options} for resource in RESOURCES
-    }
+    lists = {plural: {"type": "list", "elements": "dict", "options": options} for plural, options in KINDS.items()}
     assert not ArgumentSpecValidator(lists).validate(document).error_messages
 
 

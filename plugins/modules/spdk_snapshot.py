@@ -1,0 +1,152 @@
+#!/usr/bin/python
+# Copyright (c) 2026, The excloud.diskengine developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: spdk_snapshot
+short_description: Manage snapshots of logical volumes in an SPDK target
+version_added: 0.1.0
+description:
+  - Takes snapshots of lvols, and deletes them. An lvol may be exported while its snapshot is taken.
+  - A snapshot that more than one lvol or snapshot depends on is not deleted; the refusal names them. What a snapshot
+    with one dependent holds goes to that one.
+  - While its lvstore is not loaded nothing is said of a snapshot, so that it counts neither as there nor as gone.
+author:
+  - The excloud.diskengine developers (@excloud)
+extends_documentation_fragment:
+  - excloud.diskengine.attributes
+  - excloud.diskengine.attributes.state_module
+  - excloud.diskengine.attributes.node
+  - excloud.diskengine.attributes.actiongroup_spdk
+  - excloud.diskengine.spdk
+  - excloud.diskengine.spdk.lock
+  - excloud.diskengine.spdk.snapshot
+seealso:
+  - module: excloud.diskengine.spdk_lvol
+  - module: excloud.diskengine.spdk_node
+"""
+
+EXAMPLES = r"""
+---
+- name: A snapshot
+  excloud.diskengine.spdk_snapshot:
+    name: snap_77
+    lvstore: lvs-disk-7
+    lvol: "1234"
+
+- name: Another one is no longer needed
+  excloud.diskengine.spdk_snapshot:
+    snapshots:
+      - name: snap_78
+        lvstore: lvs-disk-7
+        state: absent
+"""
+
+RETURN = r"""
+results:
+  description: One entry for each object, in the order in which they were given.
+  returned: always, unless the target could not be reached
+  type: list
+  elements: dict
+  contains:
+    kind:
+      description: Kind of the object.
+      type: str
+      returned: always
+      sample: snapshot
+    lvstore:
+      description: The lvstore as it was given.
+      type: str
+      returned: always
+      sample: lvs-disk-7
+    name:
+      description: Name of the snapshot.
+      type: str
+      returned: always
+      sample: snap_77
+    uuid:
+      description: UUID of the snapshot and name of its bdev; empty in check mode when it would be created.
+      type: str
+      returned: when it is there
+      sample: 8b5a7a5c-62cb-4d3f-9a54-3c1e5fbf5d3a
+    alias:
+      description: The other name of its bdev.
+      type: str
+      returned: when it is there
+      sample: lvs-disk-7/snap_77
+    changed:
+      description: Whether something was sent for the object, or would be in check mode.
+      type: bool
+      returned: always
+    failed:
+      description: Whether the object is not as wanted.
+      type: bool
+      returned: always
+    actions:
+      description: What was done, or would be done in check mode, as sentences.
+      type: list
+      elements: str
+      returned: always
+      sample: [take a snapshot of lvs-disk-7/1234]
+    before:
+      description: The managed fields as they were; empty if the object was not there.
+      type: dict
+      returned: always
+    after:
+      description: The managed fields as they are now, or would be in check mode; empty if the object is not there.
+      type: dict
+      returned: always
+    notes:
+      description: Sentences on what is worth knowing, such as a size that was rounded up or parts left alone.
+      type: list
+      elements: str
+      returned: always
+    msg:
+      description: Why the object is not as wanted, and what to do.
+      type: str
+      returned: when the object failed
+actions:
+  description: The calls that a run would send, in an order in which they can be sent.
+  returned: in check mode, unless the target could not be reached
+  type: list
+  elements: dict
+  contains:
+    object:
+      description: The object that the call is about.
+      type: str
+      returned: always
+      sample: snapshot lvs-disk-7/snap_77
+    method:
+      description: The JSON-RPC method.
+      type: str
+      returned: always
+      sample: bdev_lvol_snapshot
+    params:
+      description: Its parameters.
+      type: dict
+      returned: always
+    summary:
+      description: What it does, as a sentence.
+      type: str
+      returned: always
+    risk:
+      description: V(safe), V(disruptive) when hosts are interrupted, V(destructive) when data is given up.
+      type: str
+      returned: always
+      sample: safe
+"""
+
+from ansible_collections.excloud.diskengine.plugins.module_utils._module import run_resource
+from ansible_collections.excloud.diskengine.plugins.module_utils._resources._snapshot import SnapshotResource
+
+
+def main() -> None:
+    """Run the module."""
+    run_resource(SnapshotResource)
+
+
+if __name__ == "__main__":
+    main()
