@@ -132,8 +132,9 @@ clone_of:
   type: str
 independent:
   description:
-    - Make an lvol that is a clone of a snapshot, which every lvol is of its latest snapshot, independent of all snapshots.
-    - V(inflate) allocates all clusters of an lvol, which is thick then, whether it was a clone or just thin. V(decouple) copies what its snapshots hold.
+    - Make an lvol that is a clone of a snapshot, which every lvol is of its latest one, independent of all snapshots.
+    - V(inflate) allocates all clusters of an lvol, which is thick then, whether it was a clone or just thin.
+      V(decouple) copies what its snapshots hold.
   type: str
   choices: [inflate, decouple]
 uuid:

@@ -48,7 +48,7 @@ release:
   type: str
   sample: v26.05
 desired:
-  description: Transports, controllers, lvstores, lvols, snapshots and subsystems as M(excloud.diskengine.spdk_node) takes them.
+  description: What the target has of each kind of object, as M(excloud.diskengine.spdk_node) takes it.
   returned: success
   type: dict
   contains:

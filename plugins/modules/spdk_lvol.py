@@ -13,8 +13,8 @@ description:
   - Creates, grows, and deletes lvols, also as clones of snapshots.
   - An lvol that a namespace, a vhost controller or a RAID uses is neither deleted nor made smaller.
   - An lvol whose lvstore is not loaded is never taken to be gone.
-  - SPDK clears clusters when they are given back, if at all, and not when they are allocated. A new or larger lvol shows
-    what its clusters held before, unless whatever gave them back was cleared by O(clear_method=write_zeroes).
+  - SPDK clears clusters when they are given back, if at all, and not when they are allocated. A new or larger lvol
+    shows what its clusters held before, unless whatever gave them back was cleared by O(clear_method=write_zeroes).
 author:
   - The excloud.diskengine developers (@excloud)
 extends_documentation_fragment:
