@@ -76,6 +76,15 @@ def test_it_can_do_nothing_else(conn, login):
                 own.execute(attempt)
 
 
+def test_nothing_is_granted_to_everybody(conn):
+    """A function is, unless its migration takes that away."""
+    found = conn.execute(
+        "SELECT proname FROM pg_proc WHERE pronamespace = 'diskengine'::regnamespace "
+        "AND EXISTS (SELECT FROM aclexplode(coalesce(proacl, acldefault('f', proowner))) WHERE grantee = 0)"
+    ).fetchall()
+    assert found == []
+
+
 def test_nobody_without_a_grant_gets_in(conn, dsn):
     conn.execute("CREATE ROLE stranger LOGIN PASSWORD 'stranger'")
     try:

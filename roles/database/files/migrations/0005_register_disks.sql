@@ -11,10 +11,9 @@ DECLARE
     item record;
     present diskengine.disk;
 BEGIN
-    -- Two runs for one node wait for each other here, and two that know the same disk at its row.
-    PERFORM FROM diskengine.node AS n
-        WHERE n.name = register_disks.node AND n.kind = 'storage' FOR NO KEY UPDATE;
-    IF NOT FOUND THEN
+    -- One call at a time: two that made the same serials in another order would wait for each other for ever.
+    PERFORM pg_advisory_xact_lock(hashtextextended('diskengine.register_disks', 0));
+    IF NOT EXISTS (SELECT FROM diskengine.node AS n WHERE n.name = register_disks.node AND n.kind = 'storage') THEN
         RAISE invalid_parameter_value USING MESSAGE = format('there is no storage node %s', node);
     END IF;
     PERFORM FROM diskengine.disk AS d
