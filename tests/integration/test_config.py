@@ -17,6 +17,7 @@ from support.targets import free_port
 NQN = "nqn.2024-01.io.excloud:storage.test."
 STARTUP = {"bdev_set_options": {"bdev_auto_examine": False}, "iobuf_set_options": {"small_pool_count": 8191}}
 READS = {"spdk_get_version", "rpc_get_methods", "framework_get_subsystems", "framework_get_config"}
+SAVE_TASK = "Save the configuration of the target"
 KEY = "NVMeTLSkey-1:01:MDAxMTIyMzM0NDU1NjY3Nzg4OTlhYWJiY2NkZGVlZmZwJEiQ:"
 
 
@@ -226,3 +227,21 @@ def test_killed_while_it_restores(node, method, occurrence):
     assert done.rc == 0, done.output
     assert done.result("again")["changed"] is False
     assert node.state() == before
+
+
+def test_the_role_saves_what_was_served(make_site, tmp_path):
+    site, path = make_site(lvols=2), tmp_path / "spdk.json"
+    options = {"host_vars": {"storage_node_config_file": str(path)}}
+    checked = site.converge(check=True, **options)
+    assert checked.result(SAVE_TASK)["changed"] and not path.exists()
+    done = site.converge(times=2, **options)
+    assert [each["changed"] for each in done.results(SAVE_TASK)] == [True, False]
+    methods = [call["method"] for item in json.loads(path.read_text())["subsystems"] for call in item["config"] or []]
+    assert methods.count("nvmf_create_subsystem") == methods.count("nvmf_subsystem_add_ns") == 2
+
+    saved, (first, _second) = path.read_text(), site.rows()
+    site.target.call("nvmf_delete_subsystem", {"nqn": first["nqn"]})
+    site.target.call("bdev_lvol_delete", {"name": first["uuid"]})
+    failed = site.converge(**options)
+    assert failed.rc != 0 and failed.results(SAVE_TASK) == []
+    assert path.read_text() == saved
