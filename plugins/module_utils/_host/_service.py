@@ -104,7 +104,7 @@ def observe(host: Host, wanted: Wanted) -> Facts:
         marker=host.exists(wanted.marker),
         state=state,
         process=process,
-        serves=_serves(host, process, wanted) if process else [],
+        serves=_serves(host, process, state, wanted),
         online=core_list(online) if online else set(),
         lacks=lacks,
         systemd=systemd,
@@ -118,10 +118,7 @@ def _state(host: Host, wanted: Wanted) -> dict:
 
 
 def _process(host: Host, state: dict) -> Optional[Process]:
-    """Read the main process; while the service is only about to start, it is not yet the program."""
-    if state.get("ActiveState") in ("activating", *_ENDED):
-        return None
-    pid = int(state["MainPID"])
+    pid = int(state.get("MainPID", 0))
     line = (host.content(f"/proc/{pid}/cmdline") or "").split("\0")[:-1]
     if not line:
         return None
@@ -135,8 +132,11 @@ def _process(host: Host, state: dict) -> Optional[Process]:
     )
 
 
-def _serves(host: Host, process: Process, wanted: Wanted) -> list:
+def _serves(host: Host, process: Optional[Process], state: dict, wanted: Wanted) -> list:
     """Ask the process itself what it serves."""
+    if process is None:
+        ended = state.get("ActiveState") in ("activating", *_ENDED)
+        return [] if ended else [f"unknown: systemd names no process of {wanted.unit} that could be asked"]
     try:
         with Client(process.socket, wanted.timeout) as client:
             if not _is_of(host, client.peer, process, wanted):

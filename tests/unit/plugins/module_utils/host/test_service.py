@@ -25,7 +25,7 @@ from ansible_collections.excloud.diskengine.plugins.module_utils._host._unit imp
     socket_of,
     unit_text,
 )
-from support.sysfs import Tree
+from support.sysfs import Kernel, Tree
 
 PROGRAM = "/opt/spdk/bin/spdk_tgt"
 UNIT = "/etc/systemd/system/spdk_tgt.service"
@@ -323,6 +323,48 @@ class TestPlan:
         assert commands(make_plan(found, Wanted(state="stopped"))) == ["stop"]
         with pytest.raises(Refusal, match="was not written by this module"):
             make_plan(found, Wanted(state="absent"))
+
+
+@pytest.fixture
+def kernel(tmp_path):
+    """A host with systemd; ``shown`` is what it says of the service."""
+    tree = Tree(tmp_path)
+    tree.at("/run/systemd/system").mkdir(parents=True)
+    made = Kernel(tree, ("systemctl", PROGRAM))
+    made.shown = {"LoadState": "loaded", "ActiveState": "active", "MainPID": "0", "NeedDaemonReload": "no"}
+    run = made.run
+
+    def answer(line):
+        if line[1] == "show":
+            return "".join(f"{key}={value}\n" for key, value in made.shown.items())
+        return run(line)
+
+    made.run = answer
+    return made
+
+
+@pytest.mark.parametrize(
+    "shown, said",
+    [
+        ({}, "serves unknown: systemd names no process of spdk_tgt.service"),
+        ({"ActiveState": "deactivating"}, "serves unknown: systemd names no process of spdk_tgt.service"),
+        ({"MainPID": "70"}, "serves unknown: there is no socket /nonexistent/s"),
+        ({"MainPID": "70", "ActiveState": "activating"}, "serves unknown: there is no socket /nonexistent/s"),
+        ({"ActiveState": "activating"}, ""),
+    ],
+)
+def test_what_cannot_be_asked_is_not_ended(kernel, shown, said):
+    """Whatever the service of that name is; one that is only about to start has nothing to ask."""
+    kernel.tree.put("/proc/70/cmdline", f"{PROGRAM}\0-r\0/nonexistent/s\0")
+    kernel.shown.update(shown)
+    if not said:
+        manage(kernel, Wanted(state="stopped"), False)
+        assert kernel.done == [["systemctl", "stop", "spdk_tgt.service"]]
+        return
+    for check in (True, False):
+        with pytest.raises(Refusal, match=said):
+            manage(kernel, Wanted(state="stopped"), check)
+    assert kernel.done == []
 
 
 def test_an_image(tmp_path):
