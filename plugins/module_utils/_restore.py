@@ -15,8 +15,8 @@ from ._rpc import Call, Client
 
 _ROUNDS = 3
 
-# It can be called once in the life of a target. When that was done, whether with this value shows after the start.
-_ONCE = "nvmf_set_max_subsystems"
+# These can be called once in the life of a target. When that was done, whether with these values shows after the start.
+_ONCE = {"nvmf_set_max_subsystems", "iscsi_set_options"}
 
 
 @dataclass
@@ -154,7 +154,7 @@ class _Run:
                 return
 
     def _may_start(self) -> bool:
-        wrong = [message for key, message in self.failed.items() if key[0] != _ONCE]
+        wrong = [message for key, message in self.failed.items() if key[0] not in _ONCE]
         if wrong:
             self.failed[(START,)] = f"{START} was not sent, so that the target can still be set up: {wrong[0]}"
         return not wrong

@@ -45,6 +45,7 @@ options:
   startup:
     description:
       - Options for before the start, as parameters by the method that sets them. They stand above what is in the file.
+      - Numbers must be numbers, and truth values truth values.
       - Only what is named here is compared with a target that runs.
     type: dict
     default: {}

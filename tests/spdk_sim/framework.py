@@ -180,6 +180,7 @@ class Options:
         self.accel_opcodes: dict[str, str] = {}
         self.fsdev = _defaults(FSDEV_OPTIONS)
         self.iscsi = _defaults(ISCSI_OPTIONS)
+        self.iscsi_given = False
         self.nvme = _defaults(NVME_OPTIONS)
         small = {"recv_buf_size": 4096, "send_buf_size": 4096}
         self.sock = {"ssl": _defaults(SOCK_OPTIONS) | small, "posix": _defaults(SOCK_OPTIONS)}
@@ -388,8 +389,11 @@ def set_fsdev_options(target: Any, params: Params) -> bool:
 
 @method("iscsi_set_options", NVMF, _fields(ISCSI_OPTIONS), states=STARTUP)
 def set_iscsi_options(target: Any, params: Params) -> bool:
-    """iSCSI limits; stored for the saved configuration."""
+    """iSCSI limits, once; stored for the saved configuration."""
+    if target.options.iscsi_given:
+        raise RpcFailure(INTERNAL_ERROR, "Must not call more than once")
     target.options.iscsi |= params.values
+    target.options.iscsi_given = True
     return True
 
 

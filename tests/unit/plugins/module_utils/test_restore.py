@@ -304,6 +304,33 @@ def test_a_lost_answer_is_judged_by_what_is_there(before, saved, method):
     check_restored(target, saved)
 
 
+def test_after_a_call_that_hung_nothing_more_is_sent(before, saved):
+    with serving(restarted(before)) as served:
+        served.faults.add({"action": "hang", "method": "bdev_aio_create", "call": 1})
+        done = restore(lambda: served.connect(0.5), saved, {}, False)
+        methods = [call["method"] for call in served.log.calls]
+    hung, *held_back = done.errors.values()
+    assert hung == "d0: the outcome of bdev_aio_create for d0 is unknown: no answer within 0.5 s"
+    assert held_back and all(error.endswith(": not sent, because the target stopped answering") for error in held_back)
+    assert methods.count("bdev_aio_create") == 1
+    assert "nvmf_create_transport" not in methods and START in {entry.method for entry in done.sent}
+
+
+def test_a_target_that_is_gone(before, saved):
+    with serving(restarted(before)) as served:
+        served.lose.add(20)
+        clients = [served.connect()]
+
+        def connect():
+            if not clients:
+                raise Unreachable("nothing listens")
+            return clients.pop()
+
+        done = restore(connect, saved, {}, False)
+    assert done.sent and done.errors
+    assert all(error.endswith("; looking again failed: nothing listens") for error in done.errors.values())
+
+
 # --- releases ---
 
 
