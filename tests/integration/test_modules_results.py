@@ -14,6 +14,8 @@ MODULES = yaml.safe_load((ROOT / "meta" / "runtime.yml").read_text())["action_gr
 NQN = "nqn.2024-01.io.excloud:storage.test"
 LVOL = {"name": "a", "lvstore": "lvs-0", "size": "5MiB"}
 SNAPSHOT = {"name": "snap", "lvstore": "lvs-0", "lvol": "a"}
+FILE = {"path": "{{ playbook_dir }}/config.json"}
+RAID = {"bdev_raid_set_options": {"process_window_size_kb": 512}}
 SUBSYSTEM = {"nqn": NQN, "namespaces": [{"bdev": "lvs-0/a"}]}
 
 # Tasks of one play; each name begins with the module. Those that end in "fails" do.
@@ -46,6 +48,12 @@ TASKS = {
     "node fails": {"lvols": [{**LVOL, "name": "d", "size": "1TiB"}, LVOL]},
     "service one": {"root": "{{ lookup('env', 'HOME') }}/image", "program": "/usr/bin/spdk_tgt"},
     "service fails": {"program": "spdk_tgt"},
+    "config one": {"state": "saved", **FILE},
+    "config again": {"state": "saved", **FILE},
+    "config restored": {"state": "restored", "startup": RAID, **FILE},
+    "config replaced": {"state": "saved", **FILE},
+    "config fails": {"state": "started", "startup": {"bdev_set_options": {"bdev_auto_examine": False}}},
+    "config_info one": {"path": "{{ playbook_dir }}/config.json.previous"},
     "info one": {},
     "health_info one": {},
     "iostat_info one": {"bdevs": ["disk-lvs-0"]},
