@@ -79,8 +79,12 @@ integration: venv  ## ansible-playbook against PostgreSQL and the simulator, or 
 	@$(PYTEST) -n 2 --dist worksteal tests/integration
 
 .PHONY: molecule
-molecule: venv  ## the scenarios of the roles
-	@molecule test --all
+molecule: venv  ## the scenarios of the roles, but for the one of a host
+	@molecule test --all --exclude host
+
+.PHONY: test-vm
+test-vm: venv  ## the scenario of a host, in a virtual machine with NVMe drives; needs root
+	@python tests/vm/run.py
 
 .PHONY: bench
 bench: venv  ## what a run costs, beside the same number of no-op tasks
