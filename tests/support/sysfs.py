@@ -297,8 +297,10 @@ class Kernel(Host):
     def owner(self, name):
         return self.owners.get(name, 0) if self.exists(name) else None
 
-    def is_claimed(self, name):
-        return os.path.basename(name) in self.claimed
+    def claim(self, name):
+        if os.path.basename(name) in self.claimed:
+            raise OSError(errno.EBUSY, "Device or resource busy")
+        return super().claim(name)
 
     def now(self):
         return self._time

@@ -10,7 +10,9 @@ known even when the run is killed right after the unbind.
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import re
 from dataclasses import dataclass, replace
 from functools import partial
@@ -73,6 +75,7 @@ class Planned(NamedTuple):
     notes: list
     driver: str  # the driver that it should have in the end; empty for whichever the kernel takes
     record: Optional[Record]
+    nodes: tuple = ()  # the namespaces that the kernel loses
 
 
 class Outcome(NamedTuple):
@@ -225,8 +228,13 @@ def _plan_bound(device: Device, system: System, wanted: Wanted, together: frozen
         if before["owner"] != owner:
             steps.append(Step("owner", _node(device), wanted.user, f"let {wanted.user} open the device"))
     return Planned(
-        wanted, device.bdf, device.serial, steps, before, after, [], "", notes, wanted.driver, record
+        wanted, device.bdf, device.serial, steps, before, after, [], "", notes, wanted.driver, record, _nodes_of(device)
     )
+
+
+def _nodes_of(device: Device) -> tuple:
+    namespaces = device.controller.namespaces if device.controller else ()
+    return tuple(f"/dev/{namespace.block.name}" for namespace in namespaces)
 
 
 def _of_user(device: Device, system: System, wanted: Wanted) -> list:
@@ -425,7 +433,10 @@ def carry_out(host: Host, planned: Planned, timeout: float, done: list) -> None:
         for step in planned.steps:
             if step.kind == "owner":
                 _await(host, partial(host.exists, step.path), timeout, f"{step.path} did not appear")
-            host.do(step)
+            if step.path.endswith("/unbind"):
+                _take(host, planned, step)
+            else:
+                host.do(step)
             done.append(step)
             if step.path == _PROBE:
                 _await_driver(host, planned, step)
@@ -438,6 +449,22 @@ def carry_out(host: Host, planned: Planned, timeout: float, done: list) -> None:
         raise HostError(f"{error}; the device has {now} again") from None
     if planned.wanted.state == "released" and any(step.path == _PROBE for step in done):
         _await_drive(host, planned, timeout)
+
+
+def _take(host: Host, planned: Planned, unbind: Step) -> None:
+    """Hold the namespaces meanwhile: since they were looked at, somebody may have begun to use them."""
+    held = []
+    try:
+        for node in planned.nodes:
+            try:
+                held.append(host.claim(node))
+            except OSError as error:
+                if error.errno == errno.EBUSY:
+                    raise HostError(f"{node} came into use after it was looked at, so it was not taken") from None
+        host.do(unbind)
+    finally:
+        for descriptor in held:
+            os.close(descriptor)
 
 
 def _await_driver(host: Host, planned: Planned, probe: Step) -> None:

@@ -137,10 +137,14 @@ class Host:
     def is_claimed(self, name: str) -> bool:
         """Return whether the kernel has given a block device exclusively to somebody, mounts we cannot see included."""
         try:
-            os.close(os.open(self.path(name), os.O_RDONLY | os.O_EXCL | os.O_NONBLOCK | os.O_CLOEXEC))
+            os.close(self.claim(name))
         except OSError as error:
             return error.errno == errno.EBUSY
         return False
+
+    def claim(self, name: str) -> int:
+        """Take a block device exclusively, until the descriptor that this returns is closed. Raises OSError."""
+        return os.open(self.path(name), os.O_RDONLY | os.O_EXCL | os.O_NONBLOCK | os.O_CLOEXEC)
 
     def owner(self, name: str) -> Optional[int]:
         """Return the user ID that owns a file, or None if it is not there."""

@@ -185,6 +185,19 @@ class TestSeveral:
 
 
 class TestFailures:
+    def test_it_comes_into_use_after_it_was_looked_at(self, kernel, monkeypatch):
+        """While another drive is bound, for example, which takes seconds."""
+        write = kernel.write
+
+        def and_mount(name, value):
+            write(name, value)
+            kernel.claimed.add("nvme1n1")
+
+        monkeypatch.setattr(kernel, "write", and_mount)
+        outcomes = manage(kernel, [Wanted(bdf=DRIVE), Wanted(bdf=OTHER)], False, 5)
+        assert driver(kernel) == "vfio-pci" and driver(kernel, OTHER) == "nvme"
+        assert outcomes[1].error.endswith("/dev/nvme1n1 came into use after it was looked at, so it was not taken")
+
     def test_the_driver_does_not_take_it(self, kernel):
         kernel.refuses.add("vfio-pci")
         (outcome,) = manage(kernel, [Wanted(bdf=DRIVE, persist="udev")], False, 5)
