@@ -52,6 +52,7 @@ options:
       - User of the process. It needs the hugepages (O(excloud.diskengine.hugepages#module:mount_user)), the drives
         (O(excloud.diskengine.pci_vfio_bind#module:user)), and a directory in which it can create O(socket). Directories
         below C(/run) are made for it.
+      - To notice a drive that is pulled out, it needs C(net.core.rmem_max) to be 524288 or more.
       - Without it the target runs as root.
     type: str
   group:
