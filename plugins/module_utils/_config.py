@@ -148,6 +148,11 @@ class Entry(NamedTuple):
         return (family, self.key[1]) if family else None
 
     @property
+    def makes_object(self) -> bool:
+        """Whether it makes something that a target which was just started does not have."""
+        return len(self.key) > 1 and self.method not in (*_SETTERS, "sock_impl_set_options", "accel_assign_opc")
+
+    @property
     def begins_lane(self) -> bool:
         """Whether the other entries of its lane cannot do without it."""
         return self.method in ("nvmf_create_subsystem", "vhost_create_blk_controller")

@@ -41,11 +41,19 @@ def save(path: str, document: dict, dry_run: bool) -> Saved:
     """Write a configuration unless the file says the same; the file that was there is kept beside it.
 
     The order is not compared: SPDK lists the hosts of a subsystem the other way round after each restore. At every
-    moment there is a whole file under ``path``, also when this is killed or the power fails. Raises DiskengineError.
+    moment there is a whole file under ``path``, also when this is killed or the power fails. What a target that was
+    started again and has nothing would save is refused. Raises DiskengineError.
     """
     path = os.path.realpath(path)
     text = _read(path)
-    diff = unequal(_entries(text, path), parse(document, path))
+    before, after = _entries(text, path), parse(document, path)
+    named = {entry.key for entry in before if entry.makes_object}
+    if named and not named & {entry.key for entry in after}:
+        raise Refusal(
+            f"nothing was saved: the target has none of the {len(named)} objects that {path} names, so it seems to "
+            f"have been started again; bring it back with state=restored, or remove the file"
+        )
+    diff = unequal(before, after)
     kept = text if text is not None and any(diff.values()) else None
     changed = text is None or kept is not None or stat.S_IMODE(os.stat(path).st_mode) != _MODE
     previous = f"{path}.previous"

@@ -22,7 +22,8 @@ options:
   state:
     description:
       - V(saved) writes the configuration of the target to O(path) if the file differs from it. The file that was there
-        is kept as C(<path>.previous).
+        is kept as C(<path>.previous). A target that has nothing of what the file names is refused, because it seems to
+        have been started again.
       - V(restored) brings the target to what O(path) says. What the target has already is compared and left alone, and
         where it differs the task fails with both values. What the file does not name is left alone.
       - V(started) sets O(startup) and starts the framework, without a file.

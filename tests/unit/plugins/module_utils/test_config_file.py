@@ -57,6 +57,18 @@ def test_what_says_the_same_is_not_written(path):
     assert path.stat() == before
 
 
+def test_a_target_that_was_started_again_is_not_saved_over_what_it_had(path):
+    settings = {"subsystem": "sock", "config": [{"method": "sock_impl_set_options", "params": {"impl_name": "posix"}}]}
+    full, hollow = ({"subsystems": [*document(*names)["subsystems"], settings]} for names in (["a", "b"], []))
+    save(str(path), hollow, False)
+    save(str(path), full, False)
+    for dry_run in (True, False):
+        with pytest.raises(Refusal, match="^nothing was saved: the target has none of the 2 objects that .* names"):
+            save(str(path), hollow, dry_run)
+    assert names_in(path) == ["a", "b"]
+    assert save(str(path), document("b"), False).changed
+
+
 def test_a_mode_that_lets_others_read_is_changed(path):
     save(str(path), document("a"), False)
     path.chmod(0o644)
@@ -69,7 +81,7 @@ def test_the_owner_stays(path):
         pytest.skip("only root can give files away")
     save(str(path), document("a"), False)
     os.chown(path, 1234, 4321)
-    save(str(path), document("b"), False)
+    save(str(path), document("a", "b"), False)
     for name in (path, f"{path}.previous"):
         assert (os.stat(name).st_uid, os.stat(name).st_gid) == (1234, 4321)
 
@@ -78,8 +90,8 @@ def test_a_link_stays_a_link(path, tmp_path):
     save(str(path), document("a"), False)
     link = tmp_path / "link"
     link.symlink_to(path)
-    assert save(str(link), document("b"), False).previous == f"{path}.previous"
-    assert link.is_symlink() and names_in(path) == ["b"]
+    assert save(str(link), document("a", "b"), False).previous == f"{path}.previous"
+    assert link.is_symlink() and names_in(path) == ["a", "b"]
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"subsystems": [{"subsystem": "nvmf", "config": [{'])
@@ -105,7 +117,7 @@ def test_no_file(path):
 def test_it_is_whole_whatever_fails(path, monkeypatch, step, turn):
     """The first turn is the copy of the old file, the second the new one; each step before its rename leaves all."""
     save(str(path), document("a"), False)
-    save(str(path), document("b"), False)
+    save(str(path), document("a", "b"), False)
     real, calls = getattr(os, step), []
     turns = {"fsync": [1, 3]}.get(step, [1, 2])  # a file and its directory are both synchronised
 
@@ -117,8 +129,8 @@ def test_it_is_whole_whatever_fails(path, monkeypatch, step, turn):
 
     monkeypatch.setattr(os, step, fail)
     with pytest.raises(DiskengineError, match=f"^cannot save to {path}: No space left on device$"):
-        save(str(path), document("c"), False)
+        save(str(path), document("a", "c"), False)
     monkeypatch.undo()
-    assert names_in(path) == ["b"]
-    assert names_in(path.with_name("spdk.json.previous")) == (["a"] if turn == 1 else ["b"])
+    assert names_in(path) == ["a", "b"]
+    assert names_in(path.with_name("spdk.json.previous")) == (["a"] if turn == 1 else ["a", "b"])
     assert sorted(os.listdir(path.parent)) == ["spdk.json", "spdk.json.previous"]
