@@ -98,6 +98,32 @@ force:
 """,
 )
 
+_DISK = (
+    ("serial", "Serial number of the drive, which is what makes it this disk."),
+    """
+bdf:
+  description: PCI address where the drive was seen last. One that is attached is found by its serial number.
+  type: str
+  %s
+lvstore:
+  description: Name of the lvstore to create. One that is on the drive is taken whatever its name.
+  type: str
+lvstore_uuid:
+  description: UUID of the lvstore that has to be on the drive. Without it, the one that is there is taken.
+  type: str
+create:
+  description: Create an lvstore if the drive is blank. Never done where O(lvstore_uuid) says that there was one.
+  type: bool
+  default: false
+max_lvols:
+  description: How many lvols and snapshots an lvstore that is created should be able to hold.
+  type: int
+force:
+  description: Serial number of the drive, to give up what is on it when an lvstore is created.
+  type: str
+""",
+)
+
 _LVOL = (
     ("name", "Name of the lvol within its lvstore, 1 to 63 characters without a slash."),
     """
@@ -251,7 +277,7 @@ def _options(kind: tuple, required: bool) -> str:
     (name, description), rest = kind
     flag = "required: true" if required else ""
     head = f"{name}:\n  description: {description}\n  type: str\n  {flag}\n"
-    return head + (rest % flag if "%s" in rest else rest) + _STATE
+    return head + (rest % flag if "%s" in rest else rest) + ("" if kind is _DISK else _STATE)
 
 
 def _many(kind: tuple, plural: str, default: str = "") -> str:
@@ -339,6 +365,7 @@ options:
 for _fragment, _text in {
     "TRANSPORT": _one_or_many(_TRANSPORT, "transports"),
     "CONTROLLER": _one_or_many(_CONTROLLER, "controllers"),
+    "DISK": _one_or_many(_DISK, "disks"),
     "LVSTORE": _one_or_many(_LVSTORE, "lvstores"),
     "LVOL": _one_or_many(_LVOL, "lvols"),
     "SNAPSHOT": _one_or_many(_SNAPSHOT, "snapshots"),
@@ -347,6 +374,7 @@ for _fragment, _text in {
         _DOCUMENT
         + _many(_TRANSPORT, "transports", "default: []")
         + _many(_CONTROLLER, "controllers", "default: []")
+        + _many(_DISK, "disks", "default: []")
         + _many(_LVSTORE, "lvstores", "default: []")
         + _many(_LVOL, "lvols", "default: []")
         + _many(_SNAPSHOT, "snapshots", "default: []")

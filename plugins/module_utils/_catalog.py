@@ -19,6 +19,10 @@ def resource_of(plural: str) -> Any:
         from ._resources._controller import ControllerResource
 
         return ControllerResource
+    if plural == "disks":
+        from ._resources._disk import DiskResource
+
+        return DiskResource
     if plural == "lvstores":
         from ._resources._lvstore import LvstoreResource
 

@@ -7,11 +7,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Callable, Optional
+from typing import Callable, NamedTuple, Optional
 
 from ._apply import apply
 from ._errors import DiskengineError, Refusal, RpcError
-from ._graph import Graph, read_graph
+from ._graph import Graph, read_graph, read_lvstores
 from ._plan import ObjectPlan, Plan, make_plan
 from ._rpc import Call, Client
 
@@ -58,12 +58,18 @@ class Outcome:
         return entry
 
 
+class Convergence(NamedTuple):
+    """``outcomes`` of each object in their order, the graph as it was ``found``, and the ``lvstores`` afterwards."""
+
+    outcomes: list
+    found: Graph
+    lvstores: list
+
+
 def converge(
     connect: Callable[[], Client], desired: list, dry_run: bool, assume_missing: bool = False
-) -> tuple[list, Graph]:
+) -> Convergence:
     """Bring one target to the ``desired`` state (a list of Wanted).
-
-    Return an Outcome for each object, in their order, and the graph as it was found.
 
     ``dry_run`` stops after planning. After a failed call the state is read again, and an object that is as wanted has
     not failed. After a lost connection the remaining actions are planned anew from what is found, at most twice; after
@@ -82,7 +88,7 @@ def converge(
                 if planned.deferred:
                     outcome.deferred = True
                     outcome.notes.append(f"{planned.deferred}; what follows is known when the drives were looked at")
-            return [outcomes[id(wanted)] for wanted in desired], found
+            return Convergence([outcomes[id(wanted)] for wanted in desired], found, list(found.lvstores.values()))
         for rounds_left in reversed(range(_ROUNDS)):
             results = apply(plan.actions, client)
             doubtful = [planned for planned in plan.objects if not _settled(planned, outcomes, results)]
@@ -102,9 +108,22 @@ def converge(
                     outcomes[id(planned.wanted)].error = f"{_cause(planned)}; looking again failed: {error}"
                 break
             plan = _look_again(doubtful, observed, outcomes, lost, not hung and rounds_left > 0)
-        return [outcomes[id(wanted)] for wanted in desired], found
+        in_order = [outcomes[id(wanted)] for wanted in desired]
+        return Convergence(in_order, found, _lvstores_now(client, found, in_order))
     finally:
         client.close()
+
+
+def _lvstores_now(client: Client, found: Graph, outcomes: list) -> list:
+    """Return the lvstores after the run; what the target does not tell any more is left out."""
+    if not any(outcome.actions for outcome in outcomes):
+        return list(found.lvstores.values())
+    if client.broken:
+        return []
+    try:
+        return read_lvstores(client)
+    except DiskengineError:
+        return []
 
 
 def _observe(client: Client, desired: list) -> Graph:
@@ -161,9 +180,11 @@ def _look_again(doubtful: list, observed: Graph, outcomes: dict, lost: bool, may
         outcome.actions = [action for action in outcome.actions if action.summary not in undone]
         earlier = causes[id(planned.wanted)]
         if earlier.deferred:
-            outcome.before, outcome.after = planned.change.before, planned.change.after
+            if not earlier.change.actions:
+                outcome.before = planned.change.before
+            outcome.after = planned.change.after
             outcome.notes.extend(planned.change.notes)
-        if planned.deferred:
+        if planned.deferred and not actions:
             if any(action.reveals for other in again for action in other.change.actions):
                 again.append(planned)
             else:

@@ -54,6 +54,19 @@ def describe(graph: Graph) -> dict:
     }
 
 
+def capacity(lvstores: list) -> list:
+    """Return how much the lvstores hold and have free, in bytes."""
+    return [
+        {
+            "uuid": store.uuid,
+            "name": store.name,
+            "total_bytes": store.total_clusters * store.cluster_size,
+            "free_bytes": store.free_clusters * store.cluster_size,
+        }
+        for store in lvstores
+    ]
+
+
 def unmanaged(graph: Graph, desired: list) -> dict:
     """Return what the target has and no object of ``desired`` (a list of Wanted) is about: lvols and subsystems."""
     subsystems: set[str] = set()

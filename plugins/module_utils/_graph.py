@@ -232,6 +232,11 @@ class Graph:
             self.exports.pop(namespace.bdev, None)
 
 
+def read_lvstores(client: Client) -> list:
+    """Read the lvstores alone. Raises RpcError, UnknownOutcome."""
+    return [_lvstore(item) for item in client.read([_GETTERS["lvstores"]])[0]]
+
+
 def read_graph(client: Client) -> Graph:
     """Read the whole state of the target in one round trip. Raises Unreachable, RpcError, UnknownOutcome."""
     release = client.release
@@ -256,14 +261,7 @@ def build_graph(release: Release, answers: dict) -> Graph:
         graph.add_bdev(_bdev(item))
         parents[item["name"]] = _parent(item)
     for item in answers.get("lvstores", ()):
-        graph.lvstores[item["name"]] = Lvstore(
-            item["name"],
-            item["uuid"],
-            item["base_bdev"],
-            item["cluster_size"],
-            item["total_data_clusters"],
-            item["free_clusters"],
-        )
+        graph.lvstores[item["name"]] = _lvstore(item)
     for item in answers.get("lvols", ()):
         bdev = graph.bdevs.get(item["uuid"])
         lvol = Lvol(
@@ -289,6 +287,17 @@ def build_graph(release: Release, answers: dict) -> Graph:
         for bdev in _vhost_bdevs(item.get("backend_specific", {})):
             graph.vhost[bdev] = item["ctrlr"]
     return graph
+
+
+def _lvstore(item: dict) -> Lvstore:
+    return Lvstore(
+        item["name"],
+        item["uuid"],
+        item["base_bdev"],
+        item["cluster_size"],
+        item["total_data_clusters"],
+        item["free_clusters"],
+    )
 
 
 def _bdev(item: dict) -> Bdev:

@@ -16,10 +16,9 @@ from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
 from ._catalog import resource_of
 from ._connection import CONNECTION, LOCK, MESSAGE_ITEMS, connect, joined
-from ._converge import Outcome, converge
-from ._describe import unmanaged
+from ._converge import Convergence, Outcome, converge
+from ._describe import capacity, unmanaged
 from ._errors import DiskengineError
-from ._graph import Graph
 from ._lock import node_lock
 from ._options import KINDS
 from ._plan import Wanted
@@ -47,7 +46,7 @@ def run_resource(resource: Any) -> NoReturn:
     many = module.params[resource.plural]
     one = {name: module.params[name] for name in resource.options}
     desired = [Wanted(resource, options) for options in ([one] if many is None else many)]
-    outcomes, _found = _run(module, desired, assume_missing=True)
+    outcomes = _run(module, desired, assume_missing=True).outcomes
     _report(module, outcomes, results=[outcome.result() for outcome in outcomes])
 
 
@@ -70,10 +69,10 @@ def run_node() -> NoReturn:
         for resource in [resource_of(plural)]
         for options in given[plural]
     ]
-    outcomes, found = _run(module, desired, assume_missing=False)
+    outcomes, found, lvstores = _run(module, desired, assume_missing=False)
     entries = [outcome.result(brief=True) for outcome in outcomes]
     results = {"results": entries} if module.params["desired"] is None else {"results_document": json.dumps(entries)}
-    _report(module, outcomes, **results, unmanaged=unmanaged(found, desired))
+    _report(module, outcomes, **results, lvstores=capacity(lvstores), unmanaged=unmanaged(found, desired))
 
 
 def _parse(module: AnsibleModule, lists: dict) -> dict:
@@ -90,7 +89,7 @@ def _parse(module: AnsibleModule, lists: dict) -> dict:
     return validated.validated_parameters
 
 
-def _run(module: AnsibleModule, desired: list, assume_missing: bool) -> tuple[list, Graph]:
+def _run(module: AnsibleModule, desired: list, assume_missing: bool) -> Convergence:
     gc.disable()  # nothing here is worth collecting before this short process ends
     path = module.params["socket"]
     lock = nullcontext() if module.check_mode else node_lock(path, module.params["lock_wait"])

@@ -63,6 +63,16 @@ LVSTORE = {
     "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
 }
 
+DISK = {
+    "serial": {"type": "str", "required": True},
+    "bdf": {"type": "str", "required": True},
+    "lvstore": {"type": "str"},
+    "lvstore_uuid": {"type": "str"},
+    "create": {"type": "bool", "default": False},
+    "max_lvols": {"type": "int"},
+    "force": {"type": "str"},
+}
+
 LVOL = {
     "name": {"type": "str", "required": True},
     "lvstore": {"type": "str", "required": True},
@@ -121,6 +131,7 @@ SUBSYSTEM = {
 KINDS = {
     "transports": TRANSPORT,
     "controllers": CONTROLLER,
+    "disks": DISK,
     "lvstores": LVSTORE,
     "lvols": LVOL,
     "snapshots": SNAPSHOT,

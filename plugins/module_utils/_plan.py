@@ -73,7 +73,8 @@ class Change:
     """What a resource finds necessary for one object.
 
     ``before`` and ``after`` are the managed fields (None: not there), ``facts`` what is known besides (UUID, alias),
-    ``predict`` applies the change to the graph, ``notes`` are sentences for the user.
+    ``predict`` applies the change to the graph, ``notes`` are sentences for the user. ``waits`` says what is not known
+    before the actions were carried out; the rest is planned then.
     """
 
     before: Optional[dict]
@@ -82,6 +83,7 @@ class Change:
     facts: dict = field(default_factory=dict)
     predict: Callable[[Graph], None] = lambda graph: None
     notes: list = field(default_factory=list)
+    waits: Optional[str] = None
 
 
 class Wanted(NamedTuple):
@@ -190,6 +192,7 @@ class _Planner:
             self._reveals = self._reveals or action.reveals
             self._order(action)
         planned.change.predict(self.graph)
+        planned.deferred = planned.change.waits
 
     def defer(self) -> None:
         """Turn the refusal of what misses something into a deferral, if the plan may reveal it."""

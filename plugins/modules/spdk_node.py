@@ -30,6 +30,7 @@ extends_documentation_fragment:
 seealso:
   - module: excloud.diskengine.spdk_transport
   - module: excloud.diskengine.spdk_nvme_controller
+  - module: excloud.diskengine.spdk_disk
   - module: excloud.diskengine.spdk_lvstore
   - module: excloud.diskengine.spdk_lvol
   - module: excloud.diskengine.spdk_snapshot
@@ -80,9 +81,9 @@ results:
       returned: for controllers, lvstores, lvols and snapshots
       sample: "1234"
     lvstore:
-      description: The lvstore as it was given, for an lvol or a snapshot.
+      description: The lvstore as it was given, for an lvol or a snapshot, and its name, for a disk.
       type: str
-      returned: for lvols and snapshots
+      returned: for lvols, snapshots and disks
       sample: lvs-disk-7
     nqn:
       description: NQN, for a subsystem.
@@ -94,6 +95,18 @@ results:
       type: str
       returned: for lvstores, lvols and snapshots that are there
       sample: 8b5a7a5c-62cb-4d3f-9a54-3c1e5fbf5d3a
+    serial:
+      description: Serial number of a disk's drive.
+      type: str
+      returned: for disks
+    bdf:
+      description: PCI address of a disk's drive.
+      type: str
+      returned: for disks whose lvstore is there
+    lvstore_uuid:
+      description: UUID of a disk's lvstore; its name is RV(results[].lvstore).
+      type: str
+      returned: for disks whose lvstore is there
     bdevs:
       description: The bdevs of a controller's namespaces.
       type: list
@@ -143,6 +156,28 @@ results_document:
   description: The entries of RV(results) as one JSON document.
   returned: instead of RV(results), when the desired state came as a document
   type: str
+lvstores:
+  description: The lvstores of the target after the run, or as they are in check mode.
+  returned: always, unless the target could not be reached
+  type: list
+  elements: dict
+  contains:
+    uuid:
+      description: UUID.
+      type: str
+      returned: always
+    name:
+      description: Name.
+      type: str
+      returned: always
+    total_bytes:
+      description: Bytes for data.
+      type: int
+      returned: always
+    free_bytes:
+      description: Bytes that are free.
+      type: int
+      returned: always
 unmanaged:
   description: What the target has and the desired state does not name. It is left alone.
   returned: always, unless the target could not be reached

@@ -10,77 +10,186 @@ import json
 EXPORTED = ("CREATING", "UP", "RESIZING")
 
 
-def storage_desired(node, transport_options=None, purge=()):
-    """Return ``{desired, problems}``: a JSON document as M(spdk_node) takes it, and sentences on rows left out of it.
+def storage_desired(node, transport_options=None, purge=(), drives=True, max_lvols=None):
+    """Return ``{desired, bind, problems}``.
+
+    These are a JSON document as M(spdk_node) takes it, the new drives as M(pci_vfio_bind) takes them, and sentences on
+    rows that were left out.
 
     ``node`` is one node of M(desired_state_info), a dictionary or its document. An lvol is asked for only while its
-    row is CREATING: one that is UP and not there has lost data, and an empty one in its place would hide that. A row
-    without placement is corrupt: it becomes a problem and nothing is asked for it.
+    row is CREATING: one that is UP and not there has lost data, and an empty one in its place would hide that. For the
+    same reason an lvstore is created only on a disk that is NEW. A row without placement is corrupt: it becomes a
+    problem and nothing is asked for it.
     """
-    lvols, subsystems, problems, trtypes = [], [], [], {}
-    for row in _parsed(node)["lvols"]:
+    rows = _parsed(node)
+    stores = _Stores(rows, drives)
+    lists: dict = {kind: [] for kind in ("transports", "disks", "lvols", "snapshots", "subsystems")}
+    problems: list = []
+    trtypes: dict = {}
+    if drives:
+        lists["disks"] = [_disk(row, max_lvols) for row in rows.get("disks", ()) if row["state"] in ("NEW", "UP")]
+    for row in rows.get("lvols", ()):
+        store = stores.of(row)
+        if row["state"] == "DELETING" and store:
+            lists["lvols"].append(_absent(row, store, str(row["id"])))
+            if row["nqn"]:
+                lists["subsystems"].append(_unexported(row, store))
         if row["state"] not in EXPORTED:
             continue
         if row["defect"]:
             problems.append(f"lvol {row['id']} has {row['defect']}; it is left alone until its row is complete")
             continue
-        if not row["lvstore_uuid"]:
+        if not store:
             problems.append(f"lvol {row['id']} waits for its disk {row['disk_id']}, which has no lvstore yet")
             continue
         if row["state"] == "CREATING":
-            lvols.append(_lvol(row))
-        subsystems.append(_subsystem(row, purge))
+            lists["lvols"].append(_lvol(row, store))
+        lists["subsystems"].append(_subsystem(row, store, purge))
         trtypes.update(dict.fromkeys(listener["trtype"] for listener in row["listeners"]))
-    transports = [{"trtype": trtype, **(transport_options or {})} for trtype in trtypes]
-    desired = {"transports": transports, "lvols": lvols, "subsystems": subsystems}
-    return {"desired": json.dumps(desired), "problems": problems}
+    for row in rows.get("snapshots", ()):
+        store = stores.of(row)
+        if row["state"] == "DELETING" and store:
+            lists["snapshots"].append(_absent(row, store, snapshot_name(row["id"])))
+        elif row["state"] == "CREATING" and not (store and row["lvol_id"]):
+            lacks = f"waits for its disk {row['disk_id']}, which has no lvstore yet"
+            problems.append(f"snapshot {row['id']} {'has no lvol to be taken of any more' if store else lacks}")
+        elif row["state"] == "CREATING":
+            wanted = {"name": snapshot_name(row["id"]), "lvstore": store, "lvol": str(row["lvol_id"])}
+            lists["snapshots"].append(wanted)
+    lists["transports"] = [{"trtype": trtype, **(transport_options or {})} for trtype in trtypes]
+    new = [row for row in rows.get("disks", ()) if drives and row["state"] == "NEW"]
+    bind = [{"serial": row["serial"], "bdf": row["bdf"], "persist": "udev"} for row in new]
+    return {"desired": json.dumps(lists), "bind": bind, "problems": problems}
 
 
-def storage_transitions(node, results):
-    """Return the rows for M(record_state): each CREATING lvol whose lvol and export are complete is now UP.
+def storage_transitions(node, results, kind="lvol", lvstores=(), drives=True):
+    """Return the rows of one ``kind`` for M(record_state): what is complete, gone, or has another size by now.
 
-    ``results`` are those of M(spdk_node), a list or their document. In check mode a new lvol has no UUID yet and its
-    row has none.
+    ``results`` and ``lvstores`` are those of M(spdk_node), the former a list or its document. In check mode what would
+    be made has no UUID yet and its row has none.
     """
-    complete = {_identity(entry): entry.get("uuid") for entry in _parsed(results) if not entry["failed"]}
-    rows = []
-    for row in _parsed(node)["lvols"]:
-        lvol = ("lvol", row["lvstore_uuid"], str(row["id"]))
-        if row["state"] == "CREATING" and lvol in complete and ("subsystem", row["nqn"]) in complete:
-            done = {"id": row["id"], "from": "CREATING", "to": "UP", "revision": row["revision"], "nqn": row["nqn"]}
-            rows.append({**done, "uuid": complete[lvol]} if complete[lvol] else done)
-    return rows
+    rows = _parsed(node)
+    complete = {
+        _identity(entry): entry for entry in _parsed(results) if not entry["failed"] and not entry.get("deferred")
+    }
+    stores = _Stores(rows, drives)
+    if kind == "disk":
+        found = {store["uuid"]: store for store in lvstores}
+        changes = (_disk_change(row, complete.get(("disk", row["serial"])), found) for row in rows["disks"])
+    elif kind == "lvol":
+        changes = (_lvol_change(row, stores.of(row), complete) for row in rows["lvols"])
+    else:
+        changes = (_snapshot_change(row, stores.of(row), complete) for row in rows["snapshots"])
+    return [change for change in changes if change]
+
+
+def snapshot_name(number):
+    """The name of a snapshot, from its id. Unlike an lvol's it is no number, because both are in one lvstore."""
+    return f"snap_{number}"
+
+
+class _Stores:
+    """How the lvstore of a row is called: by its UUID, and on a disk that is NEW by the name that it will get."""
+
+    def __init__(self, rows, drives):
+        self._new = {row["id"]: _store_name(row) for row in rows.get("disks", ()) if drives and row["state"] == "NEW"}
+
+    def of(self, row):
+        return row["lvstore_uuid"] or self._new.get(row["disk_id"])
+
+
+def _store_name(disk):
+    return disk["lvstore_name"] or f"lvs-{disk['id']}"
 
 
 def _parsed(value):
     return json.loads(value) if isinstance(value, str) else value
 
 
-def _lvol(row):
+def _disk(row, max_lvols):
+    wanted = {
+        "serial": row["serial"],
+        "bdf": row["bdf"],
+        "lvstore": _store_name(row),
+        "lvstore_uuid": row["lvstore_uuid"],
+        "create": row["state"] == "NEW" and not row["lvstore_uuid"],
+        "max_lvols": max_lvols,
+    }
+    return {name: value for name, value in wanted.items() if value is not None}
+
+
+def _lvol(row, store):
     return {
         "name": str(row["id"]),
-        "lvstore": row["lvstore_uuid"],
+        "lvstore": store,
         "size": str(row["size_bytes"]),
         "thin": row["thin"],
         "clear_method": row["clear_method"],
     }
 
 
-def _subsystem(row, purge):
-    namespace = {"bdev": f"{row['lvstore_uuid']}/{row['id']}", "nsid": 1}
-    if row["state"] != "CREATING":
-        namespace["bdev_uuid"] = row["uuid"]
+def _absent(row, store, name):
+    wanted = {"name": name, "lvstore": store, "state": "absent"}
+    return {**wanted, "uuid": row["uuid"]} if row["uuid"] else wanted
+
+
+def _namespace(row, store):
+    namespace = {"bdev": f"{store}/{row['id']}", "nsid": 1}
+    return namespace if row["state"] == "CREATING" or not row["uuid"] else {**namespace, "bdev_uuid": row["uuid"]}
+
+
+def _unexported(row, store):
+    return {"nqn": row["nqn"], "namespaces": [_namespace(row, store)], "state": "absent"}
+
+
+def _subsystem(row, store, purge):
     return {
         "nqn": row["nqn"],
         "max_namespaces": 1,
         "listeners": row["listeners"],
         "hosts": row["hosts"],
-        "namespaces": [namespace],
+        "namespaces": [_namespace(row, store)],
         "purge": list(purge),
     }
 
 
 def _identity(entry):
-    if entry["kind"] == "lvol":
-        return "lvol", entry["lvstore"], entry["name"]
-    return entry["kind"], entry.get("nqn")
+    if entry["kind"] in ("lvol", "snapshot"):
+        return entry["kind"], entry["lvstore"], entry["name"]
+    return entry["kind"], entry.get("nqn") or entry.get("serial")
+
+
+def _change(row, to, **fields):
+    change = {"id": row["id"], "from": row["state"], "to": to, "revision": row["revision"]}
+    return {**change, **{name: value for name, value in fields.items() if value is not None}}
+
+
+def _disk_change(row, entry, stores):
+    found = {}
+    if entry:
+        found = {"bdf": entry["bdf"], "lvstore_name": entry["lvstore"], "lvstore_uuid": entry["lvstore_uuid"]}
+    store = stores.get(found.get("lvstore_uuid") or row["lvstore_uuid"], {})
+    found.update((name, store[name]) for name in ("total_bytes", "free_bytes") if name in store)
+    if row["state"] == "NEW":
+        return _change(row, "UP", **found) if entry else None
+    different = {name: value for name, value in found.items() if value != row[name]}
+    return _change(row, row["state"], **different) if different and row["state"] == "UP" else None
+
+
+def _lvol_change(row, store, complete):
+    entry = complete.get(("lvol", store, str(row["id"])))
+    exported = ("subsystem", row["nqn"]) in complete
+    if row["state"] == "CREATING" and entry and exported:
+        return _change(row, "UP", nqn=row["nqn"], uuid=entry["uuid"])
+    if row["state"] == "DELETING" and (entry and (exported or not row["nqn"]) or not store and not row["uuid"]):
+        return _change(row, "GONE")
+    return None
+
+
+def _snapshot_change(row, store, complete):
+    entry = complete.get(("snapshot", store, snapshot_name(row["id"])))
+    if row["state"] == "CREATING" and entry:
+        return _change(row, "UP", uuid=entry["uuid"])
+    if row["state"] == "DELETING" and (entry or not store and not row["uuid"]):
+        return _change(row, "GONE")
+    return None

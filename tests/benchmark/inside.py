@@ -21,7 +21,7 @@ _TIMEOUT = 60
 def work(socket, document):
     """Do what the module does with its option ``desired``; raises RuntimeError if an object failed."""
     desired = _wanted(document)
-    outcomes, found = converge(lambda: Client(socket, _TIMEOUT), desired, False)
+    outcomes, found, _lvstores = converge(lambda: Client(socket, _TIMEOUT), desired, False)
     entries = [outcome.result(brief=True) for outcome in outcomes]
     json.dumps([entries, unmanaged(found, desired)])
     failed = [entry["msg"] for entry in entries if entry["failed"]]
@@ -31,7 +31,7 @@ def work(socket, document):
 
 def planned_calls(socket, document):
     """What a run would send: the calls that come first (the transport), and the calls of each volume in their order."""
-    outcomes, _found = converge(lambda: Client(socket, _TIMEOUT), _wanted(document), True)
+    outcomes = converge(lambda: Client(socket, _TIMEOUT), _wanted(document), True).outcomes
     common, lvols, subsystems = [], [], []
     for outcome in outcomes:
         calls = [(action.method, action.params) for action in outcome.actions]

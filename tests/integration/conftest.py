@@ -59,8 +59,9 @@ def conn(dsn):
 class Site:
     """Storage nodes, each a target behind a recorder, and a database that says what they should have."""
 
-    def __init__(self, dsn, conn, targets, ports, estate):
+    def __init__(self, dsn, conn, targets, ports, estate, drives=False):
         self.dsn, self.conn, self.targets, self.ports, self.estate = dsn, conn, targets, ports, estate
+        self.drives = drives
 
     @property
     def target(self):
@@ -70,8 +71,9 @@ class Site:
 
     def converge(self, times=1, host_vars=None, **options):
         """Run the playbook, several times in one ansible-playbook if asked to."""
+        common = {"storage_node_dsn": self.dsn, "storage_node_drives": self.drives, "storage_node_bind": False}
         hosts = {
-            name: {"storage_node_socket": target.socket, "storage_node_dsn": self.dsn, **(host_vars or {})}
+            name: {"storage_node_socket": target.socket, **common, **(host_vars or {})}
             for name, target in self.targets.items()
         }
         plays = [{"name": "Again", "import_playbook": "excloud.diskengine.converge"}] * times
@@ -148,6 +150,22 @@ def make_site(make_target, dsn, conn):
                 }
         made = make_estate(conn, nodes, disks_per_node, lvol_bytes=lvol_bytes, ports=ports, lvstores=lvstores, **estate)
         return Site(dsn, conn, targets, ports, made)
+
+    return make
+
+
+@pytest.fixture
+def make_drive_site(make_target, dsn, conn):
+    """Make a Site of one node whose disks are NEW and on drives: make_drive_site(bdfs, what make_estate() takes)."""
+
+    def make(bdfs, drive_bytes=512 << 20, options=(), **estate):
+        port = free_port()
+        found = make_estate(conn, 1, len(bdfs), ports={"storage-1": port}, **estate)
+        target = make_target([word for bdf in bdfs for word in ("--nvme", f"{bdf}={drive_bytes},4096")] + list(options))
+        for bdf, disk in zip(bdfs, found.disks.values()):
+            number = target.control("drive_serial", drive=bdf)["ok"]
+            conn.execute("UPDATE diskengine.disk SET serial = %s, bdf = %s WHERE id = %s", [number, bdf, disk])
+        return Site(dsn, conn, {"storage-1": target}, {"storage-1": port}, found, drives=True)
 
     return make
 

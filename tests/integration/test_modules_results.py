@@ -23,6 +23,7 @@ TASKS = {
     "transport one": {"trtype": "TCP"},
     "transport again": {"transports": [{"trtype": "TCP"}]},
     "transport fails": {"trtype": "TCP", "state": "absent"},
+    "disk fails": {"serial": "S1", "bdf": "the second one"},
     "nvme_controller gone": {"name": "nvme7", "state": "absent"},
     "nvme_controller fails": {"name": "nvme7", "traddr": "the second one"},
     "lvstore one": {"name": "new", "bdev": "ram"},

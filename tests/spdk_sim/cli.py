@@ -145,7 +145,28 @@ def controls(target: Target, other: Target) -> dict[str, Any]:
         fabric.set_health(other, command["drive"], command["log"])
         return True
 
-    events = (scribble, allocate, remove_bdev, vhost_connect, vhost_disconnect, hold_port, remote, remote_call, health)
+    def drive_serial(command: dict[str, Any]) -> str:
+        """{"op": "drive_serial", "drive": BDF}: the serial number of a local drive."""
+        listens = (
+            each
+            for each in other.nvmf.subsystems.values()
+            for at in each.listeners
+            if at.address["traddr"] == command["drive"]
+        )
+        return next(listens).serial_number
+
+    events = (
+        drive_serial,
+        scribble,
+        allocate,
+        remove_bdev,
+        vhost_connect,
+        vhost_disconnect,
+        hold_port,
+        remote,
+        remote_call,
+        health,
+    )
     return {event.__name__: event for event in events}
 
 

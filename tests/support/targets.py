@@ -111,6 +111,10 @@ class Target:
         self._disks[name] = path
         self._attach(name)
 
+    def readd_disk(self, name):
+        """Make the bdev of a disk again that was taken away; what is on it is still there."""
+        self._attach(name)
+
     def add_lvstore(self, name, size, **params):
         """Add a disk with an lvstore on it and return the lvstore as the target describes it."""
         self.add_disk(f"disk-{name}", size)

@@ -61,7 +61,7 @@ CALLS = len(plan(fresh(), *estate()).actions)
 
 def run(served: Served, desired: list, timeout: float = 30.0, **options) -> dict:
     """Outcomes by subject, in the order of the desired state."""
-    outcomes, _found = converge(lambda: served.connect(timeout), desired, options.pop("dry_run", False), **options)
+    outcomes = converge(lambda: served.connect(timeout), desired, options.pop("dry_run", False), **options).outcomes
     assert [id(outcome.planned.wanted) for outcome in outcomes] == [id(each) for each in desired]
     return {outcome.planned.subject: outcome for outcome in outcomes}
 
@@ -327,7 +327,7 @@ def test_the_target_dies(method, when):
     with tempfile.TemporaryDirectory(prefix="sim", dir="/tmp") as directory:
         process = Process(directory)
         process.start({"action": "die", "method": method, "call": 1, "when": when})
-        outcomes, _found = converge(lambda: Client(process.path, 30.0), estate(), False)
+        outcomes = converge(lambda: Client(process.path, 30.0), estate(), False).outcomes
         assert process.process.wait(30) == 137
         process.stop()
         by_subject = {outcome.planned.subject: outcome for outcome in outcomes}
@@ -338,7 +338,7 @@ def test_the_target_dies(method, when):
         process.start()
         try:
             for _round in (1, 2):
-                outcomes, _found = converge(lambda: Client(process.path, 30.0), estate(), False)
+                outcomes = converge(lambda: Client(process.path, 30.0), estate(), False).outcomes
                 assert [outcome.error for outcome in outcomes if outcome.error] == []
             assert not any(outcome.actions for outcome in outcomes)
         finally:

@@ -44,7 +44,41 @@ def desired(*rows, **options):
     """The document as a dictionary, and the problems."""
     found = storage_desired({"lvols": list(rows)}, **options)
     assert isinstance(found["desired"], str)
-    return json.loads(found["desired"]), found["problems"]
+    document = json.loads(found["desired"])
+    return {kind: objects for kind, objects in document.items() if objects}, found["problems"]
+
+
+def node(disks=(), lvols=(), snapshots=()):
+    """A node as desired_state_info returns it."""
+    return {"disks": list(disks), "lvols": list(lvols), "snapshots": list(snapshots)}
+
+
+def disk(number=3, state="NEW", **changes):
+    return {
+        "id": number,
+        "state": state,
+        "revision": 2,
+        "serial": f"S{number}",
+        "bdf": f"0000:0{number}:00.0",
+        "lvstore_name": None if state == "NEW" else "lvs",
+        "lvstore_uuid": None if state == "NEW" else STORE,
+        "total_bytes": None if state == "NEW" else 100,
+        "free_bytes": None if state == "NEW" else 90,
+        **changes,
+    }
+
+
+def snapshot(number=1, state="CREATING", **changes):
+    return {
+        "id": number,
+        "state": state,
+        "revision": 4,
+        "disk_id": 3,
+        "lvol_id": 1,
+        "lvstore_uuid": STORE,
+        "uuid": UUID if state != "CREATING" else None,
+        **changes,
+    }
 
 
 def test_a_new_lvol():
@@ -72,15 +106,27 @@ def test_a_new_lvol():
 def test_an_lvol_that_was_made_is_exported_but_never_made_again(state):
     """An empty lvol in the place of one that is gone would hide the loss; the UUID shows a stranger of that name."""
     document, problems = desired(row(state=state))
-    assert document["lvols"] == [] and not problems
+    assert "lvols" not in document and not problems
     assert document["subsystems"][0]["namespaces"] == [{"bdev": f"{STORE}/1", "nsid": 1, "bdev_uuid": UUID}]
 
 
-@pytest.mark.parametrize("state", ["DELETING", "FAULTY", "anything"])
-def test_other_states_are_left_alone(state):
-    document, problems = desired(row(state=state, defect="no placement"))
-    assert document == {"transports": [], "lvols": [], "subsystems": []}
+def test_other_states_are_left_alone():
+    assert desired(row(state="anything", defect="no placement")) == ({}, [])
+
+
+def test_what_is_to_go_is_named_with_its_uuid():
+    """The export shows nothing else, and nothing else has taken the name."""
+    document, problems = desired(row(state="DELETING", defect="no listener address"))
+    nqn = "nqn.2024-01.io.excloud:storage.n1.d1.1"
+    shown = [{"bdev": f"{STORE}/1", "nsid": 1, "bdev_uuid": UUID}]
+    assert document == {
+        "lvols": [{"name": "1", "lvstore": STORE, "uuid": UUID, "state": "absent"}],
+        "subsystems": [{"nqn": nqn, "namespaces": shown, "state": "absent"}],
+    }
     assert not problems
+    (lvol,) = desired(row(state="DELETING", uuid=None, nqn=None))[0]["lvols"]
+    assert "uuid" not in lvol
+    assert desired(row(state="DELETING", lvstore_uuid=None)) == ({}, [])
 
 
 @pytest.mark.parametrize("state", ["CREATING", "UP", "RESIZING"])
@@ -94,7 +140,7 @@ def test_a_row_without_placement_is_a_problem(state):
 def test_a_row_on_a_disk_without_an_lvstore_waits():
     document, problems = desired(row(lvstore_uuid=None))
     assert problems == ["lvol 1 waits for its disk 3, which has no lvstore yet"]
-    assert document == {"transports": [], "lvols": [], "subsystems": []}
+    assert document == {}
 
 
 def test_one_transport_for_each_kind_of_listener():
@@ -113,12 +159,18 @@ def test_purge_is_handed_on():
 
 
 def test_nothing_is_asked_of_an_empty_node():
-    assert desired() == ({"transports": [], "lvols": [], "subsystems": []}, [])
+    assert desired() == ({}, [])
 
 
 def test_the_document_is_what_the_module_takes():
-    document, _problems = desired(row(1), row(2, "UP"), transport_options={"max_queue_depth": 256}, purge=["hosts"])
-    lists = {plural: {"type": "list", "elements": "dict", "options": options} for plural, options in KINDS.items()}
+    rows = node(
+        [disk(3), disk(4, "UP")],
+        [row(1), row(2, "UP"), row(5, "DELETING")],
+        [snapshot(1), snapshot(2, "DELETING")],
+    )
+    document = json.loads(storage_desired(rows, {"max_queue_depth": 256}, ["hosts"], max_lvols=9)["desired"])
+    assert all(document.values())
+    lists = {kind: {"type": "list", "elements": "dict", "options": options} for kind, options in KINDS.items()}
     assert not ArgumentSpecValidator(lists).validate(document).error_messages
 
 
@@ -178,7 +230,7 @@ def test_an_incomplete_lvol_is_not_up(entries):
     assert transitions([row()], entries) == []
 
 
-@pytest.mark.parametrize("state", ["UP", "RESIZING", "DELETING"])
+@pytest.mark.parametrize("state", ["UP", "RESIZING"])
 def test_only_new_rows_come_up(state):
     assert transitions([row(state=state)], results()) == []
 
@@ -199,3 +251,131 @@ def test_one_failure_among_many():
     entries = [entry for number in range(40) for entry in results(number, subsystem_failed=number == 7)]
     found = transitions([row(number) for number in range(40)], entries)
     assert [each["id"] for each in found] == [number for number in range(40) if number != 7]
+
+
+# --- disks
+
+
+def disks(*rows, **options):
+    found = storage_desired(node(rows), **options)
+    return json.loads(found["desired"])["disks"], found["bind"]
+
+
+def test_a_new_disk_is_bound_and_gets_an_lvstore():
+    wanted, bind = disks(disk(3), max_lvols=100)
+    assert wanted == [
+        {"serial": "S3", "bdf": "0000:03:00.0", "lvstore": "lvs-3", "create": True, "max_lvols": 100},
+    ]
+    assert bind == [{"serial": "S3", "bdf": "0000:03:00.0", "persist": "udev"}]
+
+
+def test_a_disk_that_had_an_lvstore_gets_no_other():
+    wanted, bind = disks(disk(3, "UP"), disk(4, "NEW", lvstore_uuid=UUID), disk(5, "FAULTY"), disk(6, "RETIRED"))
+    assert [(each["serial"], each["lvstore_uuid"], each["create"]) for each in wanted] == [
+        ("S3", STORE, False),
+        ("S4", UUID, False),
+    ]
+    assert [each["serial"] for each in bind] == ["S4"]
+
+
+def test_drives_can_be_left_to_others():
+    assert disks(disk(3), disk(4, "UP"), drives=False) == ([], [])
+
+
+def test_an_lvol_on_a_new_disk_is_made_in_the_same_run():
+    rows = node([disk(3)], [row(1, lvstore_uuid=None)], [snapshot(1, lvstore_uuid=None)])
+    document = json.loads(storage_desired(rows)["desired"])
+    assert document["lvols"][0]["lvstore"] == document["disks"][0]["lvstore"] == "lvs-3"
+    assert document["subsystems"][0]["namespaces"] == [{"bdev": "lvs-3/1", "nsid": 1}]
+    assert document["snapshots"] == [{"name": "snap_1", "lvstore": "lvs-3", "lvol": "1"}]
+    entries = [{**entry, "lvstore": "lvs-3"} if "lvstore" in entry else entry for entry in results()]
+    assert [change["to"] for change in storage_transitions(rows, entries)] == ["UP"]
+
+
+def found_disk(**changes):
+    fields = {"bdf": "0000:03:00.0", "lvstore": "lvs-3", "lvstore_uuid": STORE}
+    return [{"kind": "disk", "serial": "S3", "failed": False, **fields, **changes}]
+
+
+def of_disks(rows, entries, lvstores=()):
+    return storage_transitions(node(rows), entries, "disk", lvstores)
+
+
+LVSTORE = {"uuid": STORE, "name": "lvs", "total_bytes": 100, "free_bytes": 90}
+
+
+def test_a_new_disk_is_up():
+    assert of_disks([disk()], found_disk(), [LVSTORE]) == [
+        {
+            "id": 3,
+            "from": "NEW",
+            "to": "UP",
+            "revision": 2,
+            "bdf": "0000:03:00.0",
+            "lvstore_name": "lvs-3",
+            "lvstore_uuid": STORE,
+            "total_bytes": 100,
+            "free_bytes": 90,
+        }
+    ]
+    (check,) = of_disks([disk()], found_disk(lvstore_uuid=None), [])
+    assert check["to"] == "UP" and "lvstore_uuid" not in check and "free_bytes" not in check
+
+
+@pytest.mark.parametrize("entries", [found_disk(failed=True), found_disk(deferred=True), []])
+def test_a_disk_that_is_not_complete_stays_new(entries):
+    assert of_disks([disk()], entries, [LVSTORE]) == []
+
+
+def test_a_disk_that_is_up_is_recorded_when_something_differs():
+    up = disk(3, "UP")
+    same = found_disk(lvstore="lvs")
+    assert of_disks([up], same, [LVSTORE]) == []
+    (less,) = of_disks([up], [], [{**LVSTORE, "free_bytes": 80}])
+    assert (less["from"], less["to"], less["free_bytes"]) == ("UP", "UP", 80)
+    assert "total_bytes" not in less
+    (moved,) = of_disks([up], found_disk(lvstore="lvs", bdf="0000:09:00.0"), [LVSTORE])
+    assert moved["bdf"] == "0000:09:00.0"
+    assert of_disks([disk(3, "FAULTY"), disk(4, "RETIRED")], same, [{**LVSTORE, "free_bytes": 80}]) == []
+
+
+# --- snapshots, and what is to go
+
+
+def test_snapshots_are_wanted_and_recorded():
+    rows = node([], [], [snapshot(7), snapshot(8, "UP"), snapshot(9, "DELETING")])
+    found = storage_desired(rows)
+    assert json.loads(found["desired"])["snapshots"] == [
+        {"name": "snap_7", "lvstore": STORE, "lvol": "1"},
+        {"name": "snap_9", "lvstore": STORE, "uuid": UUID, "state": "absent"},
+    ]
+    entries = [
+        {"kind": "snapshot", "lvstore": STORE, "name": f"snap_{number}", "uuid": UUID, "failed": False}
+        for number in (7, 9)
+    ]
+    made, gone = storage_transitions(rows, entries, "snapshot")
+    assert (made["to"], made["uuid"], gone["to"]) == ("UP", UUID, "GONE")
+    assert storage_transitions(rows, [{**entry, "failed": True} for entry in entries], "snapshot") == []
+
+
+def test_a_snapshot_of_nothing_is_a_problem():
+    found = storage_desired(node([], [], [snapshot(7, lvol_id=None), snapshot(8, lvstore_uuid=None)]))
+    assert found["problems"] == [
+        "snapshot 7 has no lvol to be taken of any more",
+        "snapshot 8 waits for its disk 3, which has no lvstore yet",
+    ]
+
+
+def test_an_lvol_is_gone_when_it_and_its_export_are():
+    going = row(state="DELETING")
+    assert [change["to"] for change in transitions([going], results())] == ["GONE"]
+    assert transitions([going], results(lvol_failed=True)) == []
+    assert transitions([going], results(subsystem_failed=True)) == []
+    assert [change["to"] for change in transitions([row(state="DELETING", nqn=None)], results())] == ["GONE"]
+
+
+def test_what_never_was_made_is_gone_at_once():
+    """It was to go before its disk had an lvstore. With a UUID it was made, and its lvstore is not known any more."""
+    never = row(state="DELETING", lvstore_uuid=None, uuid=None)
+    assert [change["to"] for change in transitions([never], [])] == ["GONE"]
+    assert transitions([row(state="DELETING", lvstore_uuid=None)], []) == []
