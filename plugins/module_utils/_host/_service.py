@@ -27,7 +27,7 @@ _PROPERTIES = (
 )  # fmt: skip
 _ENDED = (None, "inactive", "failed")
 _PAUSE = 0.2
-_JOURNAL_LINES = 10
+_FIRST_LINES, _LAST_LINES = 3, 7
 _NAMED = 3
 
 # What lists that which others may be using, what an entry of it is, and where its name is.
@@ -313,10 +313,11 @@ def manage(host: Host, wanted: Wanted, check: bool) -> tuple:
                 for step in plan.steps:
                     done.append(step)
                     host.do(step)
-                if wanted.state == "started" and host.live and not plan.pending:
-                    _wait_until_it_answers(host, wanted)
             except HostError as failure:
-                error = f"{failure}{_last_words(host, wanted) if host.live else ''}"
+                error = f"{failure}{_last_words(host, _state(host, wanted)) if host.live else ''}"
+            else:
+                if wanted.state == "started" and host.live and not plan.pending:
+                    error = _wait_until_it_answers(host, wanted)
     now = observe(host, wanted) if done else facts
     result = {
         "changed": bool(plan.steps if check else done),
@@ -334,35 +335,42 @@ def manage(host: Host, wanted: Wanted, check: bool) -> tuple:
     return result, bool(error)
 
 
-def _wait_until_it_answers(host: Host, wanted: Wanted) -> None:
+def _wait_until_it_answers(host: Host, wanted: Wanted) -> str:
+    """Return nothing once it does, or else why it does not."""
     deadline = host.now() + wanted.start_wait
-    why = "its process ended"
+    ended: dict = {}
     while True:
         state = _state(host, wanted)
         process = _process(host, state)
+        if state["Result"] != "success":
+            ended = state  # systemd forgets it when it tries again
+        why = "its process ended"
         if process:
             try:
                 with Client(process.socket, max(deadline - host.now(), 1.0)) as client:
                     if _is_of(host, client.peer, process, wanted):
-                        return
+                        return ""
                     why = f"another process ({client.peer}) answers on {process.socket}; stop that one"
             except DiskengineError as failure:
                 why = str(failure)
-        if state.get("ActiveState") == "failed" or host.now() >= deadline:
+        if state["ActiveState"] == "failed" or host.now() >= deadline:
             break
         host.sleep(_PAUSE)
-    raise HostError(f"{wanted.unit} was to answer within {wanted.start_wait:g} s and does not: {why}")
+    words = _last_words(host, ended or state)
+    return f"{wanted.unit} was to answer within {wanted.start_wait:g} s and does not: {why}{words}"
 
 
-def _last_words(host: Host, wanted: Wanted) -> str:
-    """Return how systemd saw it end, and the end of its journal."""
-    state = _state(host, wanted)
+def _last_words(host: Host, state: dict) -> str:
+    """Return how systemd saw it end, and what it said: why it ends is at the beginning or at the end."""
     told = f"; systemd calls it {state['ActiveState']} ({state['Result']}, status {state['ExecMainStatus']})"
+    run = f"_SYSTEMD_INVOCATION_ID={state['InvocationID']}"
     try:
-        lines = host.run(["journalctl", "-u", wanted.unit, "-n", str(_JOURNAL_LINES), "--no-pager", "-o", "cat"])
+        lines = host.run(["journalctl", run, "-n", "200", "--no-pager", "-o", "cat"]).splitlines()
     except HostError:
         return told
-    return f"{told}; its journal ends with: {' | '.join(lines.split(chr(10))).strip(' |') or 'nothing'}"
+    if len(lines) > _FIRST_LINES + _LAST_LINES:
+        lines = [*lines[:_FIRST_LINES], "...", *lines[-_LAST_LINES:]]
+    return f"{told}; in its journal: {' | '.join(line.strip() for line in lines) or 'nothing'}"
 
 
 def difference(result: dict) -> list:
