@@ -61,7 +61,7 @@ def command(directory: Path, port: int) -> list[str]:
     for node in (0, 1):
         parts += ["-object", f"memory-backend-ram,id=memory{node},size={NODE_MIB}M"]
         parts += ["-numa", f"node,nodeid={node},cpus={node},memdev=memory{node}"]
-    parts += ["-device", "intel-iommu,intremap=on,caching-mode=on"]
+    parts += ["-device", "intel-iommu,intremap=on,caching-mode=on,aw-bits=48"]
     parts += ["-kernel", str(files / "kernel"), "-initrd", str(files / "initrd"), "-append", KERNEL_ARGUMENTS]
     parts += ["-serial", f"file:{directory / 'console'}", "-device", "virtio-rng-pci"]
     parts += ["-drive", f"if=none,id=root,file={disk},cache=unsafe", "-device", "virtio-blk-pci,drive=root"]

@@ -5,7 +5,13 @@ set -e
 drive() { realpath "/dev/disk/by-id/nvme-QEMU_NVMe_Ctrl_$1"; }
 blank() { ! blkid -p "$(drive "$1")"; }
 
+# SPDK polls without pause, and would leave little of the machine.
+quota=/etc/systemd/system/spdk_tgt.service.d/quota.conf
+mkdir -p "${quota%/*}"
+printf '[Service]\nCPUQuota=40%%\nCPUQuotaPeriodSec=10ms\n' > "$quota"
+
 id -u spdk > /dev/null || useradd --system spdk
+
 if blank MOUNTED; then
   mkfs.ext4 -q -L mounted "$(drive MOUNTED)"
   mkdir /srv/data
