@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Trees laid out like a kernel's /sys, /proc and /dev, and a kernel that reacts to what is written into them.
 
-The shapes are those of Linux 6.x: devices below /sys/devices, and links to them with relative targets everywhere else;
-driver_override reads "(null)" when it is not set; a namespace with native multipath is a hidden path nvme0c0n1 below
-its controller and a head nvme0n1 below the virtual subsystem.
+The shapes are those of Linux 6.x: devices below a root port in /sys/devices, and links to them with relative targets
+everywhere else; driver_override reads "(null)" when it is not set; a namespace with native multipath is a hidden path
+nvme0c0n1 below its controller and a head nvme0n1 below the virtual subsystem.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ NVME, BRIDGE, NETWORK = "0x010802", "0x060400", "0x020000"
 MIB = 1 << 20
 BOOT_PROCESS = 1
 MODEL = "QEMU NVMe Ctrl"
+PORT = "/sys/devices/pci0000:00/0000:00:01.0"
 
 
 class Tree:
@@ -32,6 +33,8 @@ class Tree:
         self.put("/proc/swaps", "Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n")
         for directory in ("/sys/class/block", "/sys/block", "/sys/class/nvme", "/sys/kernel/iommu_groups", "/dev/vfio"):
             self.at(directory).mkdir(parents=True)
+        self.put(f"{PORT}/class", f"{BRIDGE}\n")
+        self.link(f"/sys/bus/pci/devices/{os.path.basename(PORT)}", PORT)
         self.add_driver("nvme")
         self.put("/sys/bus/pci/drivers_probe", "")
         self.put("/lib/modules/6.1.0-18-amd64/modules.dep", "kernel/drivers/vfio/pci/vfio-pci.ko: a.ko\n")
@@ -109,7 +112,7 @@ class Tree:
             self.put(f"/sys/bus/pci/drivers/{name}/{file}", "")
 
     def add_pci(self, bdf, pci_class=NVME, driver="", group=None, vendor="0x1b36", device="0x0010", numa_node=0):
-        base = f"/sys/devices/pci0000:00/{bdf}"
+        base = f"{PORT}/{bdf}"
         for name, value in {
             "class": pci_class,
             "vendor": vendor,
@@ -131,11 +134,11 @@ class Tree:
     def bind(self, bdf, driver):
         if not self.at(f"/sys/bus/pci/drivers/{driver}").is_dir():
             self.add_driver(driver)
-        self.link(f"/sys/devices/pci0000:00/{bdf}/driver", f"/sys/bus/pci/drivers/{driver}")
-        self.link(f"/sys/bus/pci/drivers/{driver}/{bdf}", f"/sys/devices/pci0000:00/{bdf}")
+        self.link(f"{PORT}/{bdf}/driver", f"/sys/bus/pci/drivers/{driver}")
+        self.link(f"/sys/bus/pci/drivers/{driver}/{bdf}", f"{PORT}/{bdf}")
 
     def unbind(self, bdf):
-        driver = self.at(f"/sys/devices/pci0000:00/{bdf}/driver")
+        driver = self.at(f"{PORT}/{bdf}/driver")
         name = os.path.basename(os.readlink(driver))
         driver.unlink()
         self.at(f"/sys/bus/pci/drivers/{name}/{bdf}").unlink()
@@ -150,7 +153,7 @@ class Tree:
 
     def add_controller(self, bdf, number, serial, namespaces, multipath=False, model=MODEL):
         name = f"nvme{number}"
-        base = f"/sys/devices/pci0000:00/{bdf}/nvme/{name}"
+        base = f"{PORT}/{bdf}/nvme/{name}"
         for file, value in {
             "serial": f"{serial:<20}",
             "model": f"{model:<40}",
@@ -161,7 +164,7 @@ class Tree:
             "dev": f"240:{number}",
         }.items():
             self.put(f"{base}/{file}", f"{value}\n")
-        self.link(f"{base}/device", f"/sys/devices/pci0000:00/{bdf}")
+        self.link(f"{base}/device", f"{PORT}/{bdf}")
         self.link(f"/sys/class/nvme/{name}", base)
         self.put(f"/dev/{name}", "")
         for nsid, size in enumerate(namespaces, start=1):
@@ -180,7 +183,7 @@ class Tree:
                 self.put(f"/dev/ng{number}n{nsid}", "")
 
     def remove_controller(self, bdf):
-        for path in self.at(f"/sys/devices/pci0000:00/{bdf}/nvme").iterdir():
+        for path in self.at(f"{PORT}/{bdf}/nvme").iterdir():
             name = path.name
             heads = self.at(f"/sys/devices/virtual/nvme-subsystem/nvme-subsys{name[4:]}")
             shutil.rmtree(path)
@@ -192,7 +195,7 @@ class Tree:
             for entry in self.at("/dev").iterdir():
                 if entry.name == name or entry.name.startswith((f"{name}n", f"ng{name[4:]}n")):
                     entry.rename(entry.with_name(f".gone-{entry.name}"))
-        self.at(f"/sys/devices/pci0000:00/{bdf}/nvme").rmdir()
+        self.at(f"{PORT}/{bdf}/nvme").rmdir()
 
     # --- block devices ---
 
@@ -373,7 +376,7 @@ class Kernel(Host):
 
     def _unbind(self, bdf):
         if self.tree.unbind(bdf) == "nvme":
-            base = self.tree.at(f"/sys/devices/pci0000:00/{bdf}/nvme")
+            base = self.tree.at(f"{PORT}/{bdf}/nvme")
             (controller,) = base.iterdir()
             sizes = [
                 int(path.read_text()) * 512

@@ -322,7 +322,7 @@ class TestPersist:
         assert ".py $attr{address} vfio-pci" in tree.get(BY_SERIAL)
 
     def test_a_serial_that_no_rule_can_hold(self, kernel, tree):
-        tree.put(f"/sys/devices/pci0000:00/{DRIVE}/nvme/nvme0/serial", "A'\"B\n")
+        tree.put(f"/sys/bus/pci/devices/{DRIVE}/nvme/nvme0/serial", "A'\"B\n")
         (result,) = run(kernel, Wanted(serial="A'\"B", persist="udev"))
         assert "characters that a udev rule cannot hold" in result["msg"]
 

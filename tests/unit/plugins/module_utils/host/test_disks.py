@@ -129,7 +129,7 @@ def test_bound_by_somebody_else(kernel, tree):
 
 def test_another_kind_of_drive_in_the_slot(kernel, tree):
     manage(kernel, [Wanted(bdf=DRIVE)], False, 10)
-    tree.put(f"/sys/devices/pci0000:00/{DRIVE}/device", "0xffff\n")
+    tree.put(f"/sys/bus/pci/devices/{DRIVE}/device", "0xffff\n")
     assert disks(kernel)[DRIVE]["serial"] == ""
 
 

@@ -236,7 +236,7 @@ class TestOfTheHost:
         assert reasons(tree, driver="uio_pci_generic") == {"module"}
 
     def test_in_no_group(self, tree):
-        tree.at(f"/sys/devices/pci0000:00/{DRIVE}/iommu_group").unlink()
+        tree.at(f"/sys/bus/pci/devices/{DRIVE}/iommu_group").unlink()
         assert reasons(tree) == {"iommu"}
 
     def test_groups_without_an_iommu(self, tmp_path):
@@ -276,7 +276,7 @@ class TestWhich:
         assert reasons(tree, serial="SERIAL0") == {"serial"}
 
     def test_not_an_nvme_controller(self, tree):
-        tree.put(f"/sys/devices/pci0000:00/{DRIVE}/class", f"{NETWORK}\n")
+        tree.put(f"/sys/bus/pci/devices/{DRIVE}/class", f"{NETWORK}\n")
         assert reasons(tree) == {"class"}
 
     @pytest.mark.parametrize(
@@ -299,7 +299,7 @@ class TestWhich:
         assert plan.bdf == DRIVE and not plan.error
 
     def test_same_serial_twice(self, tree):
-        tree.put(f"/sys/devices/pci0000:00/{OTHER}/nvme/nvme1/serial", "SERIAL0\n")
+        tree.put(f"/sys/bus/pci/devices/{OTHER}/nvme/nvme1/serial", "SERIAL0\n")
         (plan,) = make_plans(observe(Kernel(tree)), [Wanted(serial="SERIAL0")])
         assert "2 controllers have serial SERIAL0 (0000:01:00.0, 0000:02:00.0)" in plan.error
 
