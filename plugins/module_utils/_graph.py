@@ -23,9 +23,9 @@ LVOL_PRODUCT = "Logical Volume"
 UNKNOWN_PARENT = "?"
 
 _GETTERS = {
+    "bdevs": Call("bdev_get_bdevs", subject="all bdevs"),
     "controllers": Call("bdev_nvme_get_controllers", subject="all NVMe controllers"),
     "bdev_config": Call("framework_get_config", {"name": "bdev"}, subject="the bdev configuration"),
-    "bdevs": Call("bdev_get_bdevs", subject="all bdevs"),
     "lvstores": Call("bdev_lvol_get_lvstores", subject="all lvstores"),
     "lvols": Call("bdev_lvol_get_lvols", subject="all lvols"),
     "transports": Call("nvmf_get_transports", subject="all transports"),

@@ -158,7 +158,7 @@ def test_what_lvols_refuse(target):
         "shrinking from 12 MiB to 4 MiB gives up data; it is done only with allow_shrink: true",
         f"it is exported as namespace 1 of {NQN}",
         f"it is exported as namespace 1 of {NQN}; take that away first",
-        "it is thin, wanted thick; SPDK cannot change that in place",
+        "it is thin, wanted thick, as an lvol is that had snapshots",
         "a snapshot has that name",
         "it is a snapshot; this module deletes lvols only",
         "lvstore gone is not loaded on this target",

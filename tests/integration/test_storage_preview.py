@@ -11,7 +11,7 @@ import pytest
 from support.targets import free_port
 
 SPDK_TASK = "Converge the SPDK target"
-RECORD_TASK = "Record the lvols that are complete"
+RECORD_TASK = "Record the lvols that are complete, and those that are gone"
 STRANGER = "nqn.2024-01.io.excloud:stranger"
 
 TRANSPORT = {"nvmf_create_transport": 1}
