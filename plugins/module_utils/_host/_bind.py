@@ -352,11 +352,14 @@ _WRITTEN = "# Written by excloud.diskengine.pci_vfio_bind.\n"
 _TAKE = f'''{_WRITTEN}"""Gives the drive at an address to a driver for SPDK, unless something of this host uses it."""
 
 import errno
+import fcntl
 import os
 import re
 import subprocess
 import sys
 
+lock = open(__file__)  # udev may run this twice at a time
+fcntl.flock(lock, fcntl.LOCK_EX)
 address, driver = sys.argv[1:]
 device = f"/sys/bus/pci/devices/{{address}}"
 
@@ -394,11 +397,17 @@ if os.path.exists(f"/sys/bus/pci/drivers/{{driver}}/{{address}}"):
 
 
 def _rule_by_serial(serial: str, driver: str, run: str) -> str:
-    """The serial is known only after the kernel's driver has asked for it, so this takes the drive back from it."""
+    """The serial is known only after the kernel's driver has asked for it, so this takes the drive back from it.
+
+    Kernels before 5.18 say nothing when they know it, so the first namespace that appears counts as well.
+    """
     if not re.fullmatch(r"[A-Za-z0-9 _.:+/-]+", serial):
         raise Refusal(f"serial {serial!r} holds characters that a udev rule cannot hold; name the drive by its address")
-    match = f'ACTION=="add|change", SUBSYSTEM=="nvme", ATTR{{transport}}=="pcie", ATTR{{serial}}=="{serial}"'
-    return f'{_WRITTEN}{match}, RUN+="{run} $attr{{address}} {driver}"\n'
+    lines = [
+        f'ACTION=="add|change", SUBSYSTEM=="nvme", ATTR{{transport}}=="pcie", ATTR{{serial}}=="{serial}"',
+        f'ACTION=="add", SUBSYSTEM=="block", ATTRS{{transport}}=="pcie", ATTRS{{serial}}=="{serial}"',
+    ]
+    return _WRITTEN + "".join(f'{line}, RUN+="{run} $attr{{address}} {driver}"\n' for line in lines)
 
 
 def _rule_by_bdf(device: Device, driver: str, run: str) -> str:

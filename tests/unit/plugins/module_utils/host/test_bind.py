@@ -319,7 +319,8 @@ class TestPersist:
         run(kernel, Wanted(bdf=DRIVE, serial="SERIAL0", persist="udev"))
         assert not kernel.exists(BY_BDF)
         assert 'SUBSYSTEM=="nvme", ATTR{transport}=="pcie", ATTR{serial}=="SERIAL0"' in tree.get(BY_SERIAL)
-        assert ".py $attr{address} vfio-pci" in tree.get(BY_SERIAL)
+        assert 'SUBSYSTEM=="block", ATTRS{transport}=="pcie", ATTRS{serial}=="SERIAL0"' in tree.get(BY_SERIAL)
+        assert tree.get(BY_SERIAL).count(".py $attr{address} vfio-pci") == 2
 
     def test_a_serial_that_no_rule_can_hold(self, kernel, tree):
         tree.put(f"/sys/bus/pci/devices/{DRIVE}/nvme/nvme0/serial", "A'\"B\n")
