@@ -112,7 +112,7 @@ lvstore_uuid:
   description: UUID of the lvstore that has to be on the drive. Without it, the one that is there is taken.
   type: str
 create:
-  description: Create an lvstore if the drive is blank. Never done where O(lvstore_uuid) says that there was one.
+  description: Create an lvstore if the drive is blank. Never done where C(lvstore_uuid) says that there was one.
   type: bool
   default: false
 max_lvols:
@@ -153,7 +153,7 @@ allow_shrink:
 clone_of:
   description:
     - Snapshot in the same lvstore that the lvol is made as a clone of. It then has the snapshot's size, or grows to
-      O(size).
+      C(size).
     - An lvol that is there has to be a clone of it, or independent if that is wanted too.
   type: str
 independent:
@@ -237,7 +237,7 @@ hosts:
 namespaces:
   description:
     - What the hosts see. Without it namespaces are not managed.
-    - With O(state=absent) the subsystem is deleted only if it shows nothing else.
+    - With C(state=absent) the subsystem is deleted only if it shows nothing else.
   type: list
   elements: dict
   suboptions:
