@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from ansible_collections.excloud.diskengine.plugins.plugin_utils.storage_node import (
     storage_desired,
+    storage_drift,
     storage_transitions,
+    storage_verified,
 )
 
 
@@ -16,4 +18,9 @@ class FilterModule:
 
     def filters(self):
         """Return the filters by name."""
-        return {"storage_desired": storage_desired, "storage_transitions": storage_transitions}
+        return {
+            "storage_desired": storage_desired,
+            "storage_drift": storage_drift,
+            "storage_transitions": storage_transitions,
+            "storage_verified": storage_verified,
+        }

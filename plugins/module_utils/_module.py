@@ -12,12 +12,11 @@ from contextlib import nullcontext
 from typing import Any, NoReturn
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
-from ._catalog import resource_of
 from ._connection import CONNECTION, LOCK, MESSAGE_ITEMS, connect, joined
 from ._converge import Convergence, Outcome, converge
 from ._describe import capacity, unmanaged
+from ._document import LISTS, parse, wanted_of
 from ._errors import DiskengineError
 from ._lock import node_lock
 from ._options import KINDS
@@ -52,41 +51,20 @@ def run_resource(resource: Any) -> NoReturn:
 
 def run_node() -> NoReturn:
     """Be the module that takes the whole desired state of a target, a list for each kind of object."""
-    lists = {
-        plural: {"type": "list", "elements": "dict", "default": [], "options": options}
-        for plural, options in KINDS.items()
-    }
     module = AnsibleModule(
-        argument_spec={**CONNECTION, **LOCK, **lists, "desired": {"type": "json"}},
+        argument_spec={**CONNECTION, **LOCK, **LISTS, "desired": {"type": "json"}},
         mutually_exclusive=[["desired", plural] for plural in KINDS],
         supports_check_mode=True,
     )
-    given = module.params if module.params["desired"] is None else _parse(module, lists)
-    desired = [
-        Wanted(resource, options)
-        for plural in KINDS
-        if given[plural]
-        for resource in [resource_of(plural)]
-        for options in given[plural]
-    ]
+    document = module.params["desired"]
+    try:
+        desired = wanted_of(module.params) if document is None else parse(document, "desired")
+    except DiskengineError as error:
+        module.fail_json(msg=str(error))
     outcomes, found, lvstores = _run(module, desired, assume_missing=False)
     entries = [outcome.result(brief=True) for outcome in outcomes]
-    results = {"results": entries} if module.params["desired"] is None else {"results_document": json.dumps(entries)}
+    results = {"results": entries} if document is None else {"results_document": json.dumps(entries)}
     _report(module, outcomes, **results, lvstores=capacity(lvstores), unmanaged=unmanaged(found, desired))
-
-
-def _parse(module: AnsibleModule, lists: dict) -> dict:
-    """Return what the option ``desired`` holds, held to the same specification as the lists."""
-    try:
-        document = json.loads(module.params["desired"])
-    except ValueError as error:
-        module.fail_json(msg=f"desired is not a JSON document: {error}")
-    if not isinstance(document, dict):
-        module.fail_json(msg="desired is not a JSON object with a list for each kind of object")
-    validated = ArgumentSpecValidator(lists).validate(document)
-    if validated.error_messages:
-        module.fail_json(msg=f"desired: {'; '.join(validated.error_messages)}")
-    return validated.validated_parameters
 
 
 def _run(module: AnsibleModule, desired: list, assume_missing: bool) -> Convergence:

@@ -62,6 +62,52 @@ def storage_desired(node, transport_options=None, purge=(), drives=True, max_lvo
     return {"desired": json.dumps(lists), "bind": bind, "problems": problems}
 
 
+def storage_verified(node, part, transport_options=None, drives=True):
+    """Return a document for M(spdk_drift_info) from one node of M(desired_state_info).
+
+    ``part`` is ``desired``, what the rows that are UP say, every lvol with its UUID and size; or ``pending``, what is
+    being made or removed.
+    """
+    rows = _parsed(node)
+    settled = {
+        kind: [row for row in rows.get(kind, ()) if (row["state"] == "UP") == (part == "desired")]
+        for kind in ("lvols", "snapshots")
+    }
+    settled["disks"] = rows.get("disks", ())
+    document = json.loads(storage_desired(settled, transport_options, ("listeners", "hosts"), drives)["desired"])
+    if part == "desired":
+        document["disks"] = [disk for disk in document["disks"] if disk.get("lvstore_uuid") and not disk["create"]]
+        document["lvols"] = [_existing(row, str(row["id"])) for row in settled["lvols"] if row["lvstore_uuid"]]
+        document["snapshots"] = [
+            _existing(row, snapshot_name(row["id"])) for row in settled["snapshots"] if row["lvstore_uuid"]
+        ]
+    return json.dumps(document)
+
+
+def storage_drift(node, drift, lvstores):
+    """Return the differences that M(spdk_drift_info) found, and those between rows and counters of the target."""
+    now = {store["uuid"]: store for store in lvstores}
+    counted = []
+    for row in _parsed(node)["disks"]:
+        store = now.get(row["lvstore_uuid"])
+        found = {name: store[name] for name in ("total_bytes", "free_bytes")} if store else {}
+        wanted = {name: row[name] for name in found}
+        if row["state"] == "UP" and found != wanted:
+            counted.append(
+                {
+                    "class": "counter",
+                    "kind": "disk",
+                    "object": row["serial"],
+                    "cause": "the row says another size or other free space than the lvstore has",
+                    "found": found,
+                    "wanted": wanted,
+                    "risk": "safe",
+                    "repair": ["record what the lvstore has"],
+                }
+            )
+    return [*drift, *counted]
+
+
 def storage_transitions(node, results, kind="lvol", lvstores=(), drives=True):
     """Return the rows of one ``kind`` for M(record_state): what is complete, gone, or has another size by now.
 
@@ -126,6 +172,11 @@ def _lvol(row, store):
         "thin": row["thin"],
         "clear_method": row["clear_method"],
     }
+
+
+def _existing(row, name):
+    wanted = {"name": name, "lvstore": row["lvstore_uuid"], "uuid": row["uuid"]}
+    return {**wanted, "size": str(row["size_bytes"])} if "size_bytes" in row else wanted
 
 
 def _absent(row, store, name):

@@ -56,6 +56,7 @@ TASKS = {
     "config fails": {"state": "started", "startup": {"bdev_set_options": {"bdev_auto_examine": False}}},
     "config_info one": {"path": "{{ playbook_dir }}/config.json.previous"},
     "info one": {},
+    "drift_info one": {"desired": json.dumps({"lvols": [{**LVOL, "name": "never"}], "subsystems": [SUBSYSTEM]})},
     "health_info one": {},
     "iostat_info one": {"bdevs": ["disk-lvs-0"]},
     "iostat_info fails": {"bdevs": ["nothing"]},

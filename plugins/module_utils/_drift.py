@@ -1,0 +1,110 @@
+# Copyright (c) 2026, The excloud.diskengine developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What a target has otherwise than it should, from the same plan that would repair it. Pure. Private."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from ._describe import unmanaged
+from ._graph import Graph
+from ._plan import DESTRUCTIVE, DISRUPTIVE, SAFE, ObjectPlan, make_plan
+
+_RISKS = (SAFE, DISRUPTIVE, DESTRUCTIVE)
+_ROW_OF_LVOL = re.compile(r"(snap_)?(\d+)\Z")
+_ROW_OF_NQN = re.compile(r":storage\..+\.(\d+)\Z")
+
+
+def find_drift(desired: list, pending: list, graph: Graph) -> list:
+    """Return the differences between ``desired`` (a list of Wanted) and the graph, worst understood first by object.
+
+    What ``pending`` names is being made or removed and is no drift, whatever its state.
+    """
+    found = []
+    for planned in make_plan(desired, graph).objects:
+        if planned.refusal is not None or planned.deferred or planned.change.actions:
+            found.append(_difference(planned, graph))
+    extra = unmanaged(graph, desired + pending)
+    found += [_extra_lvol(alias, graph) for alias in extra["lvols"]]
+    found += [_extra_subsystem(nqn, graph) for nqn in extra["subsystems"]]
+    return found
+
+
+def _difference(planned: ObjectPlan, graph: Graph) -> dict:
+    resource, options = planned.wanted
+    change = planned.change
+    there = _is_there(resource.kind, options, graph)
+    risks = [_RISKS.index(action.risk) for action in change.actions]
+    if planned.refusal is not None:
+        cause = planned.refusal
+    elif planned.deferred:
+        cause = planned.deferred
+    else:
+        cause = _changed(change.before, change.after) if there else "it is not there"
+    return {
+        "class": "different" if there else "missing",
+        "kind": resource.kind,
+        "object": planned.subject.partition(" ")[2],
+        "cause": cause,
+        "found": change.before,
+        "wanted": change.after,
+        "risk": _RISKS[max(risks)] if risks else "manual",
+        "repair": [action.summary for action in change.actions],
+    }
+
+
+def _changed(before: dict | None, after: dict | None) -> str:
+    fields = [name for name, value in (after or {}).items() if (before or {}).get(name) != value]
+    if not fields:
+        return "nobody has looked at what is on it yet"
+    return f"{', '.join(fields)} {'differs' if len(fields) == 1 else 'differ'}"
+
+
+def _is_there(kind: str, options: dict, graph: Graph) -> bool:
+    if kind in ("lvol", "snapshot"):
+        store = graph.lvstore(options["lvstore"])
+        return bool(store) and (store.name, options["name"]) in graph.lvols  # type: ignore[union-attr]
+    if kind == "disk":
+        return bool(options["lvstore_uuid"] and graph.lvstore(options["lvstore_uuid"]))
+    where: dict[str, tuple[dict, Any]] = {
+        "subsystem": (graph.subsystems, options.get("nqn")),
+        "transport": (graph.transports, str(options.get("trtype")).upper()),
+        "controller": (graph.controllers, options.get("name")),
+        "lvstore": (graph.lvstores, options.get("name")),
+    }
+    known, key = where[kind]
+    return key in known
+
+
+def _extra_lvol(alias: str, graph: Graph) -> dict:
+    store, _slash, name = alias.partition("/")
+    lvol = graph.lvols[store, name]
+    row = _ROW_OF_LVOL.match(name)
+    kind = "snapshot" if lvol.is_snapshot else "lvol"
+    evidence = f"it would belong to {'snapshot' if row[1] else 'lvol'} {row[2]}" if row else "its name is none of ours"
+    user = graph.user(lvol.uuid or "")
+    return _extra(kind, alias, f"no row names it; {evidence}{f'; it is {user}' if user else ''}", uuid=lvol.uuid)
+
+
+def _extra_subsystem(nqn: str, graph: Graph) -> dict:
+    row = _ROW_OF_NQN.search(nqn)
+    evidence = f"it would belong to lvol {row[1]}" if row else "its NQN is none of ours"
+    shown = [graph.key(namespace.bdev)[1] for namespace in graph.subsystems[nqn].namespaces.values()]
+    shows = f"it shows {', '.join(shown)}" if shown else "it shows nothing"
+    return _extra("subsystem", nqn, f"no row names it; {evidence}; {shows}", namespaces=shown)
+
+
+def _extra(kind: str, name: str, cause: str, **found: Any) -> dict:
+    return {
+        "class": "extra",
+        "kind": kind,
+        "object": name,
+        "cause": cause,
+        "found": found,
+        "wanted": None,
+        "risk": "manual",
+        "repair": [],
+    }
