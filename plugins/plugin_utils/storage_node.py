@@ -10,7 +10,7 @@ import json
 EXPORTED = ("CREATING", "UP", "RESIZING")
 
 
-def storage_desired(node, transport_options=None, purge=(), drives=True, max_lvols=None):
+def storage_desired(node, transport_options=None, purge=(), drives=True, max_lvols=None, remove=()):
     """Return ``{desired, bind, problems}``.
 
     These are a JSON document as M(spdk_node) takes it, the new drives as M(pci_vfio_bind) takes them, and sentences on
@@ -19,7 +19,7 @@ def storage_desired(node, transport_options=None, purge=(), drives=True, max_lvo
     ``node`` is one node of M(desired_state_info), a dictionary or its document. An lvol is asked for only while its
     row is CREATING: one that is UP and not there has lost data, and an empty one in its place would hide that. For the
     same reason an lvstore is created only on a disk that is NEW. A row without placement is corrupt: it becomes a
-    problem and nothing is asked for it.
+    problem and nothing is asked for it. ``remove`` names what is to go although no row ever said so.
     """
     rows = _parsed(node)
     stores = _Stores(rows, drives)
@@ -56,10 +56,28 @@ def storage_desired(node, transport_options=None, purge=(), drives=True, max_lvo
         elif row["state"] == "CREATING":
             wanted = {"name": snapshot_name(row["id"]), "lvstore": store, "lvol": str(row["lvol_id"])}
             lists["snapshots"].append(wanted)
+    _add_removals(remove, rows, lists, problems)
     lists["transports"] = [{"trtype": trtype, **(transport_options or {})} for trtype in trtypes]
     new = [row for row in rows.get("disks", ()) if drives and row["state"] == "NEW"]
     bind = [{"serial": row["serial"], "bdf": row["bdf"], "persist": "udev"} for row in new]
     return {"desired": json.dumps(lists), "bind": bind, "problems": problems}
+
+
+def _add_removals(remove, rows, lists, problems):
+    """Add what is to go to the lists; what a row names is left to its state."""
+    if not remove:
+        return
+    named = {f"{row['lvstore_name']}/{row['id']}" for row in rows.get("lvols", ())}
+    named |= {f"{row['lvstore_name']}/{snapshot_name(row['id'])}" for row in rows.get("snapshots", ())}
+    named |= {row["nqn"] for row in rows.get("lvols", ())}
+    for item in remove:
+        if item["object"] in named:
+            problems.append(f"{item['kind']} {item['object']} is not removed, because a row names it")
+        elif item["kind"] == "subsystem":
+            lists["subsystems"].append({"nqn": item["object"], "state": "absent"})
+        else:
+            store, _slash, name = item["object"].partition("/")
+            lists[f"{item['kind']}s"].append({"name": name, "lvstore": store, "state": "absent"})
 
 
 def storage_verified(node, part, transport_options=None, drives=True):

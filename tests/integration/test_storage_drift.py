@@ -77,6 +77,37 @@ def test_every_difference_is_found_and_nothing_else(make_site):
     assert len(drift) == 10
 
 
+def test_what_nobody_wants_is_removed_when_it_is_named(make_site):
+    """One by one, as verify lists it; never what a row names, nor what is used."""
+    site = make_site(lvols=3)
+    assert site.converge().rc == 0
+    site.target.call("bdev_lvol_create", {"lvs_name": "lvs-0", "lvol_name": "998", "size_in_mib": 4})
+    site.target.call("bdev_lvol_create", {"lvs_name": "lvs-0", "lvol_name": "999", "size_in_mib": 4})
+    site.target.call("bdev_lvol_snapshot", {"lvol_name": "lvs-0/999", "snapshot_name": "snap_9"})
+    stranger = "nqn.2024-01.io.excloud:storage.n.1.998"
+    site.target.call("nvmf_create_subsystem", {"nqn": stranger})
+    site.target.call("nvmf_subsystem_add_ns", {"nqn": stranger, "namespace": {"bdev_name": "lvs-0/998"}})
+    extra = [entry for entry in verify(site) if entry["class"] == "extra"]
+    listed = [{"kind": entry["kind"], "object": entry["object"]} for entry in extra]
+    assert {(item["kind"], item["object"]) for item in listed} == {
+        ("lvol", "lvs-0/998"),
+        ("lvol", "lvs-0/999"),
+        ("snapshot", "lvs-0/snap_9"),
+        ("subsystem", stranger),
+    }
+    row = site.rows()[0]
+    wanted = {"kind": "lvol", "object": f"lvs-0/{row['id']}"}
+    used = site.converge(host_vars={"storage_node_remove": [{"kind": "lvol", "object": "lvs-0/998"}, wanted]})
+    message = used.events[-1]["result"]["msg"]
+    assert f"it is exported as namespace 1 of {stranger}" in message
+    assert f"lvol lvs-0/{row['id']} is not removed, because a row names it" in message
+    done = site.converge(times=2, host_vars={"storage_node_remove": listed})
+    assert done.rc == 0, done.output
+    assert [result["changed"] for result in done.results("Converge the SPDK target")] == [True, False]
+    assert verify(site) == []
+    site.check_served()
+
+
 def test_what_is_being_made_is_no_drift(make_site):
     """Whether it is there or not: a run that was cut off leaves either."""
     site = make_site(lvols=2)
