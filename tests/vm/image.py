@@ -52,9 +52,9 @@ for module in {modules}; do $b insmod /modules/$module; done
 $b ifconfig lo 127.0.0.1 up
 $b ifconfig eth0 10.0.2.15 netmask 255.255.255.0 up
 while [ ! -b /dev/vda ]; do $b sleep 0.1; done
-$b mount -t ext4 -o noatime /dev/vda /root
-$b umount /proc /sys; $b mount --move /dev /root/dev
-exec $b switch_root /root /sbin/init
+$b mount -t ext4 -o noatime /dev/vda /new
+$b umount /proc /sys; $b mount --move /dev /new/dev
+exec $b switch_root /new /sbin/init
 """
 
 
@@ -175,7 +175,7 @@ def boot_files(tree: Path, new: Path) -> None:
 
     boot = with_needs(BOOT_MODULES)
     initrd = new / "initrd.tree"
-    for name in ("bin", "dev", "modules", "proc", "root", "sys"):
+    for name in ("bin", "dev", "modules", "new", "proc", "sys"):
         (initrd / name).mkdir(parents=True)
     shutil.copy(tree / "bin/busybox", initrd / "bin")
     for path in boot:
