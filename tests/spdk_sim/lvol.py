@@ -925,6 +925,11 @@ def delete(target: Any, params: Params) -> Any:
         raise failure(errno.EBUSY, INTERNAL_ERROR)
     if len(lvol.clones) > 1:
         raise failure(errno.EPERM, INTERNAL_ERROR)
+    heir = store.lvols[lvol.clones[0]] if lvol.clones else None
+    if heir and heir.busy == "delete":
+        raise TargetCrash("snapshot", "SIGSEGV", f"delete of {lvol.name} while its only clone is being deleted")
+    if heir:
+        heir.busy = "heir"
     close_lvol(target, lvol)
     lvol.busy = "delete"
     place = store.deletes
@@ -940,6 +945,8 @@ def delete(target: Any, params: Params) -> Any:
         lvol.listed = place < DELETES_LUCKY
         raise failure(errno.ENOMEM, INTERNAL_ERROR)
     _remove(target, store, lvol)
+    if heir:
+        heir.busy = None
     return True
 
 

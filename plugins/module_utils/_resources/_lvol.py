@@ -78,6 +78,14 @@ def require_uuid(found: Lvol | None, options: dict) -> None:
         raise Refusal(f"{found.alias} has UUID {found.uuid}, wanted {options['uuid']}; it is left alone")
 
 
+def family(lvol: Lvol) -> tuple:
+    """Return the key of an lvol's parent, which is changed with it.
+
+    Deleting both at once ends the target, or loses one of them from its lists (docs/spdk-facts.md).
+    """
+    return (("bdev", f"{lvol.lvstore}/{lvol.parent}"),) if lvol.parent else ()
+
+
 def _fields(lvol: Lvol) -> dict:
     return {
         "lvstore": lvol.lvstore,
@@ -324,7 +332,7 @@ def _delete(found: Lvol, store: Lvstore, graph: Graph) -> Change:
         "bdev_lvol_delete",
         {"name": found.alias},
         f"delete the lvol of {format_size(found.size or 0)}",
-        holds=(("bdev", found.alias),),
+        holds=(("bdev", found.alias), *family(found)),
         uses=(("lvstore", store.name),),
         risk=DESTRUCTIVE,
     )

@@ -14,7 +14,7 @@ from .. import _naming, _options
 from .._errors import Refusal
 from .._graph import LVOL_PRODUCT, UNKNOWN_PARENT, Bdev, Graph, Lvol, Lvstore
 from .._plan import DESTRUCTIVE, Action, Change, Missing
-from ._lvol import require_store, require_uuid
+from ._lvol import family, require_store, require_uuid
 
 
 class SnapshotResource:
@@ -77,7 +77,7 @@ def _create(name: str, store: Lvstore, options: dict, graph: Graph) -> Change:
         "bdev_lvol_snapshot",
         {"lvol_name": alias, "snapshot_name": name},
         f"take a snapshot of {alias}",
-        holds=(("bdev", alias), ("bdev", planned.alias)),
+        holds=(("bdev", alias), ("bdev", planned.alias), *family(origin)),
         uses=(("lvstore", store.name),),
         learns="uuid",
     )
@@ -116,7 +116,7 @@ def _delete(found: Lvol, store: Lvstore, graph: Graph) -> Change:
         "bdev_lvol_delete",
         {"name": found.alias},
         "delete the snapshot",
-        holds=(("bdev", found.alias), *((("bdev", clone.alias),) if clone else ())),
+        holds=(("bdev", found.alias), *((("bdev", clone.alias),) if clone else ()), *family(found)),
         uses=(("lvstore", store.name),),
         risk=DESTRUCTIVE,
     )

@@ -42,6 +42,7 @@ def base_calls() -> list:
         ("nvmf_create_transport", {"trtype": "TCP"}),
         ("bdev_lvol_create", {"lvs_name": "s0", "lvol_name": "a", "size_in_mib": 8, "thin_provision": False}),
         ("bdev_lvol_create", {"lvs_name": "s0", "lvol_name": "b", "size_in_mib": 16, "thin_provision": True}),
+        ("bdev_lvol_snapshot", {"lvol_name": "s0/b", "snapshot_name": "x"}),
         ("nvmf_create_subsystem", {"nqn": SUBSYSTEMS[0]}),
         ("nvmf_subsystem_add_ns", {"nqn": SUBSYSTEMS[0], "namespace": {"bdev_name": "s0/a"}}),
         ("nvmf_subsystem_add_listener", {"nqn": SUBSYSTEMS[0], "listen_address": listen_address(4420)}),
@@ -127,14 +128,14 @@ def some_desired(chance: random.Random) -> list:
     wanted_lvols = chance.sample(LVOLS, chance.randint(0, 6))
     for lvol in wanted_lvols:
         store, name = lvol.split("/")
-        options = state(0.4) | sometimes(0.2, thin=lambda: True) | sometimes(0.4, allow_shrink=lambda: True)
+        options = state(0.5) | sometimes(0.2, thin=lambda: True) | sometimes(0.4, allow_shrink=lambda: True)
         options |= sometimes(0.9, size=lambda: chance.choice(["0", "big"]) if bad() else f"{chance.randint(1, 50)}MiB")
         options |= sometimes(0.2, clone_of=lambda: chance.choice(SNAPSHOTS))
         options |= sometimes(0.2, independent=lambda: chance.choice(["inflate", "decouple"]))
         options |= sometimes(0.03, uuid=lambda: "00000000-0000-4000-8000-000000000000")
         out.append(want("lvol", lvstore="nowhere" if bad() else store, name="a/b" if bad() else name, **options))
-    for store, name in {(chance.choice(STORES), chance.choice(SNAPSHOTS)) for _number in range(chance.randint(0, 3))}:
-        options = state(0.4) | sometimes(0.9, lvol=lambda: chance.choice([*NAMES, *SNAPSHOTS]))
+    for store, name in {(chance.choice(STORES), chance.choice(SNAPSHOTS)) for _number in range(chance.randint(0, 4))}:
+        options = state(0.5) | sometimes(0.9, lvol=lambda: chance.choice([*NAMES, *SNAPSHOTS]))
         out.append(want("snapshot", lvstore=store, name=name, **options))
     for nqn_ in chance.sample(SUBSYSTEMS, chance.randint(0, 3)):
         bdevs = chance.sample([*LVOLS, *wanted_lvols, "s0/a", "s0/b", "d2"], chance.choice([0, 1, 1, 2, 3]))

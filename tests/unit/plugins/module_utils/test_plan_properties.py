@@ -269,7 +269,12 @@ def touched(action, graph) -> tuple[set, set]:
         return {("bdev", params["snapshot_name"]), ("bdev", f"{store}/{params['clone_name']}")}, {("store", store)}
     if method in ("bdev_lvol_inflate", "bdev_lvol_decouple_parent"):
         return {("bdev", params["name"])}, {("store", params["name"].split("/")[0])}
-    if method in ("bdev_lvol_resize", "bdev_lvol_delete"):
+    if method == "bdev_lvol_delete":
+        store, name = params["name"].split("/")
+        parent = graph.lvols[store, name].parent
+        family = {("bdev", f"{store}/{parent}")} if parent else set()
+        return {("bdev", params["name"]), *family}, {("store", store)}
+    if method == "bdev_lvol_resize":
         return {("bdev", params["name"])}, {("store", params["name"].split("/")[0])}
     changed, relied = {("subsystem", params["nqn"])}, set()
     shown = graph.subsystems.get(params["nqn"])
