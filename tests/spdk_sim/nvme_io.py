@@ -22,6 +22,10 @@ INVALID_FIELD = 0x0002
 COMMAND = struct.Struct("<B3xI32xQI12x")
 
 
+def setup(target: Any) -> None:
+    """This family has no state of its own."""
+
+
 @method(
     "bdev_nvme_send_cmd",
     BDEV,

@@ -11,15 +11,14 @@ from collections.abc import Callable, Iterable
 from types import GeneratorType
 from typing import Any
 
-from . import bdevs, catalogue, framework, keyring, lvol, nbd, nvme, nvmf, qos, raid, vhost
-from . import nvme_io as nvme_io
+from . import bdevs, catalogue, framework, keyring, lvol, nbd, nvme, nvme_io, nvmf, qos, raid, vhost
 from .decode import decode
 from .disks import Disks
 from .errors import INVALID_STATE, METHOD_NOT_FOUND, RUNTIME_ONLY, STARTUP_ONLY, Blocked, RpcFailure
 from .files import MemoryFiles
 from .registry import METHODS, RUNTIME, STARTUP, Method, Wait
 
-_MODULES = (framework, bdevs, lvol, nvmf, nvme, raid, vhost, qos, keyring, nbd)
+_MODULES = (framework, bdevs, lvol, nvmf, nvme, nvme_io, raid, vhost, qos, keyring, nbd)
 
 
 class Operation:

@@ -145,7 +145,7 @@ def test_startup_options_cannot_be_changed_later():
     with serving(target) as served:
         done = restore(served.connect, [], startup, False)
     assert [entry.method for entry in done.sent] == ["bdev_raid_set_options"]
-    (error,) = done.errors.values()
+    (error,) = list(done.errors.values())
     assert "bdev_auto_examine is true, saved as false" in error and "restart the target with --wait-for-rpc" in error
     assert done.diff["before"]["bdev_raid_set_options bdev"]["process_window_size_kb"] == 1024
     assert done.diff["after"]["bdev_raid_set_options bdev"]["process_window_size_kb"] == 512
@@ -176,7 +176,7 @@ def test_a_different_object_is_named_with_both_and_left_alone(before, saved):
     with serving(before) as served:
         done = restore(served.connect, saved, {}, False)
         assert not [call for call in sent_to(served) if "remove" in call[0] or "delete" in call[0]]
-    serial, psk = done.errors.values()
+    serial, psk = list(done.errors.values())
     assert 'serial_number is "other", saved as "1"' in serial
     assert 'psk is null, saved as "k"' in psk
     assert [host["nqn"] for host in before.call("nvmf_get_subsystems", {"nqn": nqn(1)})[0]["hosts"]] == [HOST]
@@ -187,7 +187,7 @@ def test_one_that_fails_stops_only_what_lies_in_it(before, saved, tmp_path):
     target = restarted(before)
     with serving(target) as served:
         done = restore(served.connect, saved, {}, False)
-    key_error, *hosts = done.errors.values()
+    key_error, *hosts = list(done.errors.values())
     assert key_error == "k: keyring_file_add_key was answered with error -2 (No such file or directory)"
     assert len(hosts) == 4 and all("nvmf_subsystem_add_host was answered with error" in error for error in hosts)
     assert len(target.call("nvmf_get_subsystems")) == 5
@@ -202,7 +202,7 @@ def test_what_lies_in_what_failed_is_skipped(before, saved):
     with serving(target) as served:
         done = restore(served.connect, [*saved, fifth, inside], {}, False)
         assert nqn(9) not in str([call for call in sent_to(served) if call[0] == inside.method])
-    made, skipped = done.errors.values()
+    made, skipped = list(done.errors.values())
     assert "Unable to create subsystem" in made
     assert skipped.startswith(f"{nqn(9)} {HOST}: skipped, because nvmf_create_subsystem was answered with error")
 
@@ -212,7 +212,7 @@ def test_what_fails_before_the_start_stops_the_start(before, saved):
     with serving(target) as served:
         done = restore(served.connect, saved, {"bdev_set_options": {"bdev_io_pool_size": 1}}, False)
         assert START not in {method for method, _params in sent_to(served)}
-        options, start = done.errors.values()
+        options, start = list(done.errors.values())
         assert "Pool size 1 too small for cache size 256" in options
         assert start.startswith("framework_start_init was not sent, so that the target can still be set up: bdev: ")
         again = restore(served.connect, saved, {}, False)
@@ -231,7 +231,7 @@ def test_the_number_of_subsystems_was_set_before(before, saved, limit):
         assert not done.errors
         check_restored(target, saved)
     else:
-        (error,) = done.errors.values()
+        (error,) = list(done.errors.values())
         assert "max_subsystems is 6, saved as 5" in error
 
 
@@ -309,7 +309,7 @@ def test_after_a_call_that_hung_nothing_more_is_sent(before, saved):
         served.faults.add({"action": "hang", "method": "bdev_aio_create", "call": 1})
         done = restore(lambda: served.connect(0.5), saved, {}, False)
         methods = [call["method"] for call in served.log.calls]
-    hung, *held_back = done.errors.values()
+    hung, *held_back = list(done.errors.values())
     assert hung == "d0: the outcome of bdev_aio_create for d0 is unknown: no answer within 0.5 s"
     assert held_back and all(error.endswith(": not sent, because the target stopped answering") for error in held_back)
     assert methods.count("bdev_aio_create") == 1
