@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Callable, NamedTuple, Optional
 
+from .. import _naming
 from .._errors import DiskengineError, Refusal
 from ._guards import IN_PREVIEW, Asked, Reason, reasons_against_binding, reasons_of_serial, reasons_of_userspace
 from ._host import Host, HostError, Step, file_steps
@@ -30,7 +31,6 @@ from ._pci import (
     Record,
     RulePaths,
     System,
-    normal_bdf,
     observe,
     program_of,
     record_path,
@@ -141,7 +141,7 @@ def _find(system: System, wanted: Wanted) -> tuple:
     """Return the device that is meant and no error, or none and the error."""
     if wanted.bdf:
         try:
-            bdf = normal_bdf(wanted.bdf)
+            bdf = _naming.bdf(wanted.bdf)
         except Refusal as refusal:
             return None, str(refusal)
         return system.devices.get(bdf), f"there is no PCI device {bdf} on this host"
@@ -566,7 +566,7 @@ def manage(host: Host, desired: list, check: bool, timeout: float) -> list:
     bdfs = []
     for wanted in desired:
         try:
-            bdfs += [normal_bdf(wanted.bdf)] if wanted.bdf else []
+            bdfs += [_naming.bdf(wanted.bdf)] if wanted.bdf else []
         except Refusal:
             continue  # said when it is planned
     system = observe(host, users, tuple(bdfs))

@@ -11,11 +11,12 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple, Optional
 
+from .. import _naming
 from .._errors import DiskengineError, Refusal
 from .._rpc import Call, Client
 from ._guards import Asked, Reason, reasons_against_binding, reasons_of_handles, reasons_of_use
 from ._host import STATE, Host
-from ._pci import USERSPACE, Device, Record, System, normal_bdf, observe, read_record, record_path
+from ._pci import USERSPACE, Device, Record, System, observe, read_record, record_path
 
 
 class SpdkDrive(NamedTuple):
@@ -84,7 +85,7 @@ def _nvme(bdev: dict) -> list:
 
 def _bdf(text: str) -> str:
     try:
-        return normal_bdf(text)
+        return _naming.bdf(text)
     except Refusal:
         return ""
 

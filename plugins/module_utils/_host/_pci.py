@@ -13,7 +13,6 @@ import sys
 from functools import partial
 from typing import NamedTuple, Optional
 
-from .._errors import Refusal
 from . import _iommu
 from ._host import STATE, Host
 from ._iommu import GROUPS
@@ -29,7 +28,6 @@ NVME_CLASS = "0x0108"
 _BRIDGE_CLASS = "0x06"
 _BLOCK = "/sys/class/block"
 _BOOT_POINTS = {"/", "/boot", "/boot/efi", "/efi", "/usr", "/sysroot"}
-_BDF = re.compile(r"(?:([0-9a-f]{4,8}):)?([0-9a-f]{2}):([01][0-9a-f])\.([0-7])\Z")
 _NAMESPACE = re.compile(r"nvme(\d+)(?:c\d+)?n(\d+)\Z")
 
 
@@ -148,14 +146,6 @@ class System(NamedTuple):
     python: str  # the interpreter
     node_owners: dict  # user ID by /dev/vfio/<group>
     user_ids: dict  # ID by name
-
-
-def normal_bdf(text: str) -> str:
-    """Return a PCI address with its domain, in lower case. Raises Refusal."""
-    match = _BDF.match(text.strip().lower())
-    if not match:
-        raise Refusal(f"{text!r} is not a PCI address; write it like 0000:01:00.0")
-    return f"{match.group(1) or '0000'}:{match.group(2)}:{match.group(3)}.{match.group(4)}"
 
 
 def record_path(bdf: str) -> str:

@@ -17,9 +17,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Optional
 
+from .. import _naming
 from .._errors import Refusal
 from .._sizes import MIB, divide_up, parse_size
-from ._pci import DRIVERS, USERSPACE, normal_bdf
+from ._pci import DRIVERS, USERSPACE
 
 HEADER = "# Written by excloud.diskengine.spdk_service.\n"
 SETTINGS = "DISKENGINE_SETTINGS"
@@ -243,7 +244,7 @@ def _before_start(wanted: Wanted) -> list:
     if wanted.drives:
         ready = " || ".join(f"[ -e {DRIVERS}/{driver}/$$d ]" for driver in USERSPACE)
         shell = (
-            f"n=0; for d in {' '.join(normal_bdf(drive) for drive in wanted.drives)}; do until {ready}; do "
+            f"n=0; for d in {' '.join(_naming.bdf(drive) for drive in wanted.drives)}; do until {ready}; do "
             f"n=$$((n + 1)); if [ $$n -gt {_DRIVE_SECONDS} ]; then "
             f'echo "drive $$d is on no userspace driver; starting without it" >&2; break; fi; sleep 1; done; done'
         )
