@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import spdk_sim
 from ansible_collections.excloud.diskengine.plugins.module_utils._converge import converge
-from ansible_collections.excloud.diskengine.plugins.module_utils._errors import Unreachable
+from ansible_collections.excloud.diskengine.plugins.module_utils._errors import DiskengineError, Unreachable
 from ansible_collections.excloud.diskengine.plugins.module_utils._releases import Release
 from ansible_collections.excloud.diskengine.plugins.module_utils._rpc import Client
 from ansible_collections.excloud.diskengine.tests.unit.plugins.module_utils.helpers import (
@@ -22,11 +22,13 @@ from ansible_collections.excloud.diskengine.tests.unit.plugins.module_utils.help
     add_disk,
     nqn,
     plan,
+    read,
     tcp,
     want,
 )
 from ansible_collections.excloud.diskengine.tests.unit.plugins.module_utils.serving import Served, serving
 from spdk_sim import Target
+from spdk_sim.fabric import add_drive, outside
 
 MIB = 1 << 20
 HELLO_AND_GETTERS = 2 + 9
@@ -343,3 +345,89 @@ def test_the_target_dies(method, when):
             assert not any(outcome.actions for outcome in outcomes)
         finally:
             process.stop()
+
+
+# --- a node in the middle of its life: a new drive, growth, snapshots, removals
+
+BDF = "0000:01:00.0"
+
+
+def lived_in() -> Target:
+    """A drive that nobody has attached, and volumes on an lvstore, one of them with a snapshot."""
+    target = fresh()
+    add_drive(outside(target), BDF, 256 * MIB, 4096, "test")
+    for wanted in (estate(3), [want("snapshot", lvstore="lvs", name="s1", lvol="1")]):
+        for action in plan(target, *wanted).actions:
+            target.call(action.method, action.params)
+    return target
+
+
+def next_day(serial: str) -> list:
+    return [
+        want("disk", serial=serial, bdf=BDF, lvstore="lvs-9", create=True),
+        want("lvol", lvstore="lvs-9", name="9", size="8MiB"),
+        want("subsystem", nqn=nqn(9), namespaces=[{"bdev": "lvs-9/9", "nsid": 1}], listeners=[tcp()]),
+        want("lvol", lvstore="lvs", name="1", size="20MiB"),
+        want("snapshot", lvstore="lvs", name="s2", lvol="1"),
+        want("snapshot", lvstore="lvs", name="s1", state="absent"),
+        want("lvol", lvstore="lvs", name="2", state="absent"),
+        want("subsystem", nqn=nqn(2), namespaces=[{"bdev": "lvs/2"}], state="absent"),
+        want("lvol", lvstore="lvs", name="5", clone_of="s2", independent="inflate"),
+    ]
+
+
+def sketch(target: Target) -> dict:
+    """What there is, by the names that people use."""
+    graph = read(target)
+    return {
+        "lvols": {lvol.alias: (lvol.size, lvol.thin, lvol.parent) for lvol in graph.lvols.values()},
+        "exports": {graph.key(bdev): export for bdev, export in graph.exports.items()},
+        "stores": {store.name: store.base_bdev for store in graph.lvstores.values()},
+    }
+
+
+def a_day(served: Served, serial: str) -> dict:
+    return run(served, next_day(serial))
+
+
+def undisturbed() -> tuple[str, int, dict]:
+    target = lived_in()
+    serial = next(each.serial_number for each in target.peers[0].nvmf.subsystems.values() if each.listeners)
+    with serving(target) as served:
+        outcomes = a_day(served, serial)
+        assert [outcome.error for outcome in outcomes.values()] == [None] * len(outcomes)
+        calls = len(served.log.calls)
+        assert not any(outcome.actions for outcome in a_day(served, serial).values())
+        return serial, calls, sketch(target)
+
+
+SERIAL, DAY, EVENING = undisturbed()
+
+
+def test_what_needs_a_drive_that_is_another_one_fails_with_it():
+    with serving(lived_in()) as served:
+        errors = {subject: outcome.error for subject, outcome in a_day(served, "OTHER").items() if outcome.error}
+        assert set(errors) == {f"disk OTHER at {BDF}", "lvol lvs-9/9", f"subsystem {nqn(9)}"}
+        assert f"there is a drive with serial {SERIAL}" in errors[f"disk OTHER at {BDF}"]
+        assert errors["lvol lvs-9/9"].startswith("skipped, because disk OTHER")
+
+
+@pytest.mark.parametrize("carried_out", [True, False], ids=["answer lost", "call lost"])
+@pytest.mark.parametrize("number", range(1, DAY + 1))
+def test_a_mixed_run_that_is_cut_off_anywhere_ends_as_any_other(number, carried_out):
+    """Whatever it was: an attach, a look at the drive, a create, a resize, a snapshot, a delete."""
+    with serving(lived_in()) as served:
+        if carried_out:
+            served.faults.add({"action": "drop", "call": number})
+        else:
+            served.lose.add(number)
+        try:
+            a_day(served, SERIAL)
+        except DiskengineError:
+            assert number <= HELLO_AND_GETTERS, "only while nothing was sent"
+        served.faults.rules.clear()
+        served.lose.clear()
+        for outcome in a_day(served, SERIAL).values():
+            assert outcome.error is None, f"{outcome.planned.subject}: {outcome.error}"
+        assert not any(outcome.actions for outcome in a_day(served, SERIAL).values())
+        assert sketch(served.target) == EVENING
