@@ -15,14 +15,8 @@ from .._sizes import format_size, lvol_size, parse_size
 _BLOCK_SIZE = 4096
 
 
-class LvolResource:
-    """An lvol of an lvstore, addressed by name; its bdev is the UUID that SPDK gives it."""
-
-    kind = "lvol"
-    plural = "lvols"
-    rank = 3
-    clone_rank = 5
-    options = _options.LVOL
+class InLvstore:
+    """What is named within an lvstore: lvols and snapshots."""
 
     @staticmethod
     def identity(options: dict) -> dict:
@@ -39,6 +33,16 @@ class LvolResource:
     def keys(cls, options: dict, graph: Graph) -> list:
         """Return the keys under which others rely on this object."""
         return [("bdev", cls.title(options, graph))]
+
+
+class LvolResource(InLvstore):
+    """An lvol of an lvstore, addressed by name; its bdev is the UUID that SPDK gives it."""
+
+    kind = "lvol"
+    plural = "lvols"
+    rank = 3
+    clone_rank = 5
+    options = _options.LVOL
 
     @staticmethod
     def plan(options: dict, graph: Graph) -> Change:
@@ -215,6 +219,8 @@ def _put(world: Graph, planned: Lvol) -> None:
 
 def _follow(change: Change, name: str, store: Lvstore, size: int | None, options: dict, graph: Graph) -> Change:
     """Add what comes after an lvol is there: a clone grows to its size, and becomes independent of its snapshot."""
+    if not options["clone_of"] and not options["independent"]:
+        return change
     world = graph.copy()
     change.predict(world)
     lvol = world.lvols[store.name, name]

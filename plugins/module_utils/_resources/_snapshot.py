@@ -14,32 +14,16 @@ from .. import _naming, _options
 from .._errors import Refusal
 from .._graph import LVOL_PRODUCT, UNKNOWN_PARENT, Bdev, Graph, Lvol, Lvstore
 from .._plan import DESTRUCTIVE, Action, Change, Missing
-from ._lvol import family, require_store, require_uuid
+from ._lvol import InLvstore, family, require_store, require_uuid
 
 
-class SnapshotResource:
+class SnapshotResource(InLvstore):
     """A snapshot in the lvstore of its lvol."""
 
     kind = "snapshot"
     plural = "snapshots"
     rank = 4
     options = _options.SNAPSHOT
-
-    @staticmethod
-    def identity(options: dict) -> dict:
-        """Return what names the object in results."""
-        return {"lvstore": options["lvstore"], "name": options["name"]}
-
-    @staticmethod
-    def title(options: dict, graph: Graph) -> str:
-        """Return the object's name for messages: its alias."""
-        store = graph.lvstore(options["lvstore"])
-        return f"{store.name if store else options['lvstore']}/{options['name']}"
-
-    @classmethod
-    def keys(cls, options: dict, graph: Graph) -> list:
-        """Return the keys under which others rely on this object."""
-        return [("bdev", cls.title(options, graph))]
 
     @staticmethod
     def plan(options: dict, graph: Graph) -> Change:
