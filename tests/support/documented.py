@@ -12,7 +12,17 @@ import yaml
 MODULES = Path(__file__).resolve().parents[2] / "plugins" / "modules"
 
 # What Ansible adds to every result.
-EVERYWHERE = {"changed", "failed", "msg", "exception", "invocation", "diff", "warnings", "deprecations"}
+EVERYWHERE = {
+    "failed_when_result",
+    "changed",
+    "failed",
+    "msg",
+    "exception",
+    "invocation",
+    "diff",
+    "warnings",
+    "deprecations",
+}
 
 
 @functools.cache
