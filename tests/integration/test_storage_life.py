@@ -184,3 +184,21 @@ def test_drives_that_are_not_as_the_database_says(make_drive_site):
     assert states == ["NEW", "NEW", "UP", "UP", "UP"]
     assert (rows[imported]["lvstore_name"], rows[imported]["lvstore_uuid"]) == ("older", uuid)
     assert site.converge().rc == 2
+
+
+@needs_drives
+def test_a_target_that_waits_is_started_and_gets_everything_back(make_drive_site):
+    """With auto-examine off it looks at its own drives only. No saved configuration is needed."""
+    site = make_drive_site(DRIVES[:1], options=["--wait-for-rpc"], lvols=2, lvol_bytes=12 << 20)
+    startup = {"storage_node_startup": {"bdev_set_options": {"bdev_auto_examine": False}}}
+    check = site.converge(check=True, host_vars=startup)
+    assert check.rc == 0 and not site.mutations(), check.output
+    for _start in range(2):
+        done = site.converge(times=2, host_vars=startup)
+        assert done.rc == 0, done.output
+        assert [result["changed"] for result in done.results("Converge the SPDK target")] == [True, False]
+        site.check_served()
+        assert "bdev_examine" in [call["method"] for call in site.mutations()]
+        site.clear()
+        site.target.kill()
+        site.target.start()
