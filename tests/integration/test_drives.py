@@ -146,3 +146,26 @@ def test_a_drive_that_does_not_attach_fails_what_needs_it(make_target):
     assert "no such device" in failed["nvme9"].lower()
     assert "there is no bdev nvme9n1" in failed["lvs-9"]
     assert "Traceback" not in done.output
+
+
+def test_a_disk_by_itself(make_target):
+    """spdk_disk, without what is on it: shown in part, made, found again, and found again after a restart."""
+    target = make_target(DRIVES)
+    serial = target.control("drive_serial", drive=BDF)["ok"]
+    wanted = {"socket": target.socket, "serial": serial, "bdf": BDF, "lvstore": "lvs-7", "create": True}
+    task = {"name": "Disk", "excloud.diskengine.spdk_disk": wanted, "diff": True}
+    done = run_playbook(play({**task, "check_mode": True}, task, task))
+    assert done.rc == 0, done.output
+    check, run, again = (result["results"][0] for result in done.results("Disk"))
+    assert (check["deferred"], check["actions"]) == (True, [f"attach the drive at {BDF}"])
+    assert run["actions"] == [f"attach the drive at {BDF}", f"create the lvstore on bdev nvme_{serial}n1"]
+    (store,) = target.call("bdev_lvol_get_lvstores")
+    assert (run["lvstore_uuid"], run["lvstore"], run["bdf"]) == (store["uuid"], "lvs-7", BDF)
+    assert not again["changed"] and again["lvstore_uuid"] == store["uuid"]
+    assert [call["method"] for call in target.recorder.mutations] == [ATTACH, CREATE_STORE]
+    target.kill()
+    target.start()
+    known = {"socket": target.socket, "serial": serial, "bdf": BDF, "lvstore_uuid": store["uuid"]}
+    back = run_playbook(play({"name": "Disk", "excloud.diskengine.spdk_disk": known})).result("Disk")
+    assert (back["changed"], back["results"][0]["lvstore_uuid"]) == (True, store["uuid"])
+    assert back["results"][0]["actions"] == [f"attach the drive at {BDF}"]
