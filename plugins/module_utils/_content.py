@@ -28,7 +28,10 @@ def read_content(client: Client, bdev: Bdev, graph: Graph) -> list:
 
     Raises Refusal when the drive does not let itself be read, Unreachable, RpcError or UnknownOutcome.
     """
-    controller = next(c.name for c in graph.controllers.values() if c.traddr == bdev.drive)
+    held_by = graph.controller_at(bdev.drive)
+    if held_by is None:
+        raise Refusal(f"the drive at {bdev.drive} cannot be read: it has bdev {bdev.name} and no controller")
+    controller = held_by.name
     nsid = int(bdev.name[len(controller) + 1 :])
     size = bdev.size or 0
 

@@ -19,7 +19,7 @@ _ROW_OF_NQN = re.compile(r":storage\..+\.(\d+)\Z")
 
 
 def find_drift(desired: list, pending: list, graph: Graph) -> list:
-    """Return the differences between ``desired`` (a list of Wanted) and the graph, worst understood first by object.
+    """Return the differences between ``desired`` (a list of Wanted) and the graph, in the order of the plan.
 
     What ``pending`` names is being made or removed and is no drift, whatever its state.
     """

@@ -167,6 +167,14 @@ class Graph:
             return next((store for store in self.lvstores.values() if store.uuid == wanted), None)
         return found
 
+    def store_on(self, bdev: str) -> Optional[Lvstore]:
+        """Find the lvstore on a bdev by the bdev's own name."""
+        return next((store for store in self.lvstores.values() if store.base_bdev == bdev), None)
+
+    def controller_at(self, bdf: str) -> Optional[Controller]:
+        """Find the controller of the local drive at an address."""
+        return next((c for c in self.controllers.values() if c.trtype == "PCIe" and c.traddr == bdf), None)
+
     def bdev(self, reference: str) -> Optional[Bdev]:
         """Find a bdev by own name, alias, UUID, or ``<lvstore UUID>/<lvol>``."""
         return self.bdevs.get(self.names.get(self.canonical(reference), ""))

@@ -22,6 +22,15 @@ def storage_desired(node, transport_options=None, purge=(), drives=True, max_lvo
     problem and nothing is asked for it. ``remove`` names what is to go although no row ever said so.
     """
     rows = _parsed(node)
+    lists, problems = _lists(rows, transport_options, purge, drives, max_lvols)
+    _add_removals(remove, rows, lists, problems)
+    new = [row for row in rows.get("disks", ()) if drives and row["state"] == "NEW"]
+    bind = [{"serial": row["serial"], "bdf": row["bdf"], "persist": "udev"} for row in new]
+    return {"desired": json.dumps(lists), "bind": bind, "problems": problems}
+
+
+def _lists(rows, transport_options, purge, drives, max_lvols=None):
+    """Return the objects that rows ask for, by kind, and sentences on rows that were left out."""
     stores = _Stores(rows, drives)
     lists: dict = {kind: [] for kind in ("transports", "disks", "lvols", "snapshots", "subsystems")}
     problems: list = []
@@ -56,11 +65,8 @@ def storage_desired(node, transport_options=None, purge=(), drives=True, max_lvo
         elif row["state"] == "CREATING":
             wanted = {"name": snapshot_name(row["id"]), "lvstore": store, "lvol": str(row["lvol_id"])}
             lists["snapshots"].append(wanted)
-    _add_removals(remove, rows, lists, problems)
     lists["transports"] = [{"trtype": trtype, **(transport_options or {})} for trtype in trtypes]
-    new = [row for row in rows.get("disks", ()) if drives and row["state"] == "NEW"]
-    bind = [{"serial": row["serial"], "bdf": row["bdf"], "persist": "udev"} for row in new]
-    return {"desired": json.dumps(lists), "bind": bind, "problems": problems}
+    return lists, problems
 
 
 def _add_removals(remove, rows, lists, problems):
@@ -92,7 +98,7 @@ def storage_verified(node, part, transport_options=None, drives=True):
         for kind in ("lvols", "snapshots")
     }
     settled["disks"] = rows.get("disks", ())
-    document = json.loads(storage_desired(settled, transport_options, ("listeners", "hosts"), drives)["desired"])
+    document, _problems = _lists(settled, transport_options, ("listeners", "hosts"), drives)
     if part == "desired":
         document["disks"] = [disk for disk in document["disks"] if disk.get("lvstore_uuid") and not disk["create"]]
         document["lvols"] = [_existing(row, str(row["id"])) for row in settled["lvols"] if row["lvstore_uuid"]]

@@ -96,9 +96,9 @@ def _examined(found: Controller, graph: Graph) -> Change:
 
 
 def _attach(name: str, bdf: str, graph: Graph) -> Change:
-    holder = next((c.name for c in graph.controllers.values() if c.trtype == "PCIe" and c.traddr == bdf), None)
+    holder = graph.controller_at(bdf)
     if holder:
-        raise Refusal(f"the drive at {bdf} is attached already, as controller {holder}")
+        raise Refusal(f"the drive at {bdf} is attached already, as controller {holder.name}")
     planned = Controller(name, "PCIe", bdf, "")
     bdev = _bdev_name(name)
     actions = [
@@ -122,13 +122,13 @@ def _attach(name: str, bdf: str, graph: Graph) -> Change:
 
 
 def _detach(found: Controller, graph: Graph) -> Change:
+    if found.trtype != "PCIe":
+        raise Refusal(f"it is attached over {found.trtype}; this module detaches local drives only")
     bdevs = _bdevs(found, graph)
     names = {bdev.name for bdev in bdevs}
     stores = [store for store in graph.lvstores.values() if store.base_bdev in names]
     closed = {store.name for store in stores}
     lvols = [lvol for lvol in graph.lvols.values() if lvol.lvstore in closed]
-    if found.trtype != "PCIe":
-        raise Refusal(f"it is attached over {found.trtype}; this module detaches local drives only")
     based = {store.base_bdev for store in stores}
     seen = [(bdev.name, bdev.name) for bdev in bdevs if bdev.name not in based]  # the claim of an lvstore is no use
     seen += [(lvol.alias, lvol.uuid) for lvol in lvols if lvol.uuid]

@@ -60,7 +60,7 @@ class DiskResource:
         bdevs = _bdevs(options["serial"], graph)
         if bdevs:
             return _attached(bdevs, options, graph)
-        holder = next((c for c in graph.controllers.values() if c.trtype == "PCIe" and c.traddr == bdf), None)
+        holder = graph.controller_at(bdf)
         if holder:
             _refuse_other(holder, graph)
         name = "nvme_" + re.sub(r"[^A-Za-z0-9_.-]", "_", options["serial"])
@@ -100,11 +100,7 @@ def _found(store: Lvstore, options: dict, graph: Graph) -> Change:
     if bdev and bdev.drive and bdev.serial != options["serial"]:
         notes.append(f"its lvstore {store.name} is on the drive with serial {bdev.serial} at {bdev.drive}")
     fields = {"bdf": bdev.drive if bdev and bdev.drive else options["bdf"], "lvstore": store.name}
-    return Change(fields, fields, facts=_facts(store, fields["bdf"]), notes=notes)
-
-
-def _facts(store: Lvstore, bdf: str) -> dict:
-    return {"bdf": bdf, "lvstore": store.name, "lvstore_uuid": store.uuid}
+    return Change(fields, fields, facts={**fields, "lvstore_uuid": store.uuid}, notes=notes)
 
 
 def _lvstore(options: dict, bdev: Bdev) -> dict:
@@ -123,11 +119,13 @@ def _attached(bdevs: list, options: dict, graph: Graph) -> Change:
         names = ", ".join(bdev.name for bdev in bdevs)
         raise Refusal(f"it has {len(bdevs)} namespaces ({names}); a disk is a drive with one")
     (bdev,) = bdevs
-    controller = next(c.name for c in graph.controllers.values() if c.traddr == bdev.drive)
-    looked = _look({"name": controller}, bdev.drive, graph)
+    controller = graph.controller_at(bdev.drive)
+    if controller is None:
+        raise Refusal(f"the target has its bdev {bdev.name} and no controller for it; look at the target")
+    looked = _look({"name": controller.name}, bdev.drive, graph)
     if looked.actions:
         return looked
-    store = next((store for store in graph.lvstores.values() if store.base_bdev == bdev.name), None)
+    store = graph.store_on(bdev.name)
     if store and options["lvstore_uuid"]:
         raise Refusal(
             f"the lvstore on it is {store.name} ({store.uuid}), wanted the one with UUID {options['lvstore_uuid']}"
@@ -145,6 +143,6 @@ def _attached(bdevs: list, options: dict, graph: Graph) -> Change:
     change = LvstoreResource.plan(_lvstore(options, bdev), graph)
     for action in change.actions:
         action.learns = "lvstore_uuid"
-    change.before, change.after = None, {"bdf": bdev.drive, "lvstore": options["lvstore"]}
-    change.facts = {"bdf": bdev.drive, "lvstore": options["lvstore"], "lvstore_uuid": None}
+    fields = {"bdf": bdev.drive, "lvstore": options["lvstore"]}
+    change.before, change.after, change.facts = None, fields, {**fields, "lvstore_uuid": None}
     return change

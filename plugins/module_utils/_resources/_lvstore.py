@@ -61,13 +61,9 @@ class LvstoreResource:
             raise Refusal("the lvstore does not exist; name the bdev to create it on (bdev)")
         cluster_size = parse_size(options["cluster_size"], "cluster_size") if options["cluster_size"] else None
         if options["import_existing"]:
-            found = _on(options["bdev"], graph) or found
+            bdev = graph.bdev(options["bdev"])
+            found = (graph.store_on(bdev.name) if bdev else None) or found
         return _compare(found, options, cluster_size, graph) if found else _create(options, cluster_size, graph)
-
-
-def _on(reference: str, graph: Graph) -> Lvstore | None:
-    bdev = graph.bdev(reference)
-    return next((store for store in graph.lvstores.values() if bdev and store.base_bdev == bdev.name), None)
 
 
 def _fields(store: Lvstore) -> dict:
@@ -142,9 +138,9 @@ def _create(options: dict, cluster_size: int | None, graph: Graph) -> Change:
 
 
 def _require_blank(bdev: Bdev, force: str | None, graph: Graph) -> None:
-    for store in graph.lvstores.values():
-        if store.base_bdev == bdev.name:
-            raise Refusal(f"bdev {bdev.name} holds the lvstore {store.name}; it is never overwritten")
+    store = graph.store_on(bdev.name)
+    if store:
+        raise Refusal(f"bdev {bdev.name} holds the lvstore {store.name}; it is never overwritten")
     user = graph.user(bdev.name)
     if user:
         raise Refusal(f"bdev {bdev.name} is {user}")
