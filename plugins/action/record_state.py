@@ -19,12 +19,12 @@ class ActionModule(DatabaseAction):
     """Writes results back, each a compare-and-set."""
 
     SPEC = {
-        "kind": {"type": "str", "choices": RECORDED_KINDS, "required": True},
         "rows": {
             "type": "list",
             "elements": "dict",
             "required": True,
             "options": {
+                "kind": {"type": "str", "choices": RECORDED_KINDS, "required": True},
                 "id": {"type": "int", "required": True},
                 "from": {"type": "str", "required": True},
                 "to": {"type": "str", "required": True},
@@ -45,32 +45,37 @@ class ActionModule(DatabaseAction):
     }
 
     def perform(self, options, connection):
-        """Records all rows, then fails if any of them was not recorded."""
-        kind, check = options["kind"], self._task.check_mode
+        """Records the rows, a transaction for each kind, then fails if any of them was not recorded."""
+        check = self._task.check_mode
         rows = [{key: value for key, value in row.items() if value is not None} for row in options["rows"]]
         if not rows:
             return {"changed": False, "results": []}
-        assumed = _assume_identities(kind, rows) if check else set()
+        assumed = _assume_identities(rows) if check else set()
+        kinds = [row.pop("kind") for row in rows]
+        outcomes = {}
         with connected(**connection) as conn:
-            results = record(conn, kind, rows, dry_run=check)
+            for kind in RECORDED_KINDS:
+                outcomes[kind] = iter(record(conn, kind, [row for row, of in zip(rows, kinds) if of == kind], check))
+        results = [{"kind": kind, **next(outcomes[kind])} for kind in kinds]
         for row in results:
             row["after"] = _hide(row["after"], assumed)
         changed = [row for row in results if row["outcome"] == "changed"]
         result = {"changed": bool(changed), "results": results}
         if self._task.diff and changed:
             result["diff"] = {
-                side: {f"{kind} {row['id']}": row[side] for row in changed} for side in ("before", "after")
+                side: {f"{row['kind']} {row['id']}": row[side] for row in changed} for side in ("before", "after")
             }
         for row in results:
             del row["before"], row["after"]
-        message = failure_message(kind, results)
+        message = failure_message(results)
         return {**result, "failed": True, "msg": message} if message else result
 
 
-def _assume_identities(kind, rows):
+def _assume_identities(rows):
     """Gives rows that become UP a UUID where a check run knows none. Returns the UUIDs that it made up."""
-    field, assumed = IDENTITIES.get(kind), set()
+    assumed = set()
     for row in rows:
+        field = IDENTITIES.get(row["kind"])
         if field and field not in row and row["from"] in ("CREATING", "NEW") and row["to"] in ("UP", "READY"):
             row[field] = str(uuid4())
             assumed.add(row[field])

@@ -46,7 +46,7 @@ class ActionModule(DatabaseAction):
             if check and row["before"] == {"state": "GONE"}:
                 row["id"] = None  # a run gets another one
             del row["before"], row["after"]
-        message = failure_message("disk", results, key="serial")
+        message = failure_message([{"kind": "disk", **row} for row in results], key="serial")
         return {**result, "failed": True, "msg": message} if message else result
 
 

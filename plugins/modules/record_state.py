@@ -10,7 +10,7 @@ module: record_state
 short_description: Record in the database what convergence made
 version_added: 0.1.0
 description:
-  - Writes the results for all objects of one kind in one call of a function of the schema C(diskengine).
+  - Writes the results for all objects of a kind in one call of a function of the schema C(diskengine).
   - Each row is a compare-and-set. It is written only if the object still is in the state that was read, and still
     wanted as it was read, so a run that was overtaken cannot overwrite a newer wish.
   - Rows do not depend on each other. When some cannot be recorded the others are, and then the task fails with the
@@ -29,19 +29,20 @@ attributes:
       - The same call is made and rolled back.
       - A row that becomes V(UP) may lack its UUID in check mode, where nothing was made that has one.
 options:
-  kind:
-    description: The kind of objects that O(rows) are about.
-    type: str
-    choices: [disk, lvol, snapshot, mapping]
-    required: true
   rows:
     description:
-      - What was found or made, one row for each object.
+      - What was found or made, one row for each object. Kinds are recorded one after the other, in the order of
+        O(rows[].kind), each in a transaction of its own.
       - An empty list does nothing, not even connect.
     type: list
     elements: dict
     required: true
     suboptions:
+      kind:
+        description: The kind of the object.
+        type: str
+        choices: [disk, lvol, snapshot, mapping]
+        required: true
       id:
         description: The object.
         type: int
@@ -103,9 +104,9 @@ EXAMPLES = r"""
   excloud.diskengine.record_state:
     dsn: host=db.example.org dbname=diskengine user=convergence
     password: "{{ vault_convergence_password }}"
-    kind: lvol
     rows:
-      - id: 1234
+      - kind: lvol
+        id: 1234
         from: CREATING
         to: UP
         revision: 1
@@ -114,9 +115,9 @@ EXAMPLES = r"""
 
 - name: Record the free space of a disk
   excloud.diskengine.record_state:
-    kind: disk
     rows:
-      - id: 1
+      - kind: disk
+        id: 1
         from: UP
         to: UP
         free_bytes: 107374182400
@@ -129,6 +130,10 @@ results:
   type: list
   elements: dict
   contains:
+    kind:
+      description: The kind of the object.
+      type: str
+      sample: lvol
     id:
       description: The object.
       type: int

@@ -43,14 +43,14 @@ class DatabaseAction(ActionBase):
         raise NotImplementedError
 
 
-def failure_message(kind, results, key="id"):
-    """One sentence that names, by key, the rows that were not recorded, and why; None when there are none."""
-    causes: dict[str, list[str]] = {}
+def failure_message(results, key="id"):
+    """One sentence that names, by kind and key, the rows that were not recorded, and why; None when there are none."""
+    causes: dict[tuple[str, str], list[str]] = {}
     for row in results:
         if row["outcome"] not in ("changed", "unchanged"):
-            causes.setdefault(f"{row['outcome']}, {row['reason']}", []).append(str(row[key]))
+            causes.setdefault((row["kind"], f"{row['outcome']}, {row['reason']}"), []).append(str(row[key]))
     if not causes:
         return None
     count = sum(len(ids) for ids in causes.values())
-    listed = "; ".join(f"{kind} {', '.join(ids)}: {cause}" for cause, ids in causes.items())
+    listed = "; ".join(f"{kind} {', '.join(ids)}: {cause}" for (kind, cause), ids in causes.items())
     return f"{count} of {len(results)} rows were not recorded: {listed}."

@@ -19,6 +19,7 @@ def storage_health(node, controllers):
     by_bdf = {controller["bdf"]: controller["health"] for controller in controllers if not controller["serial"]}
     return [
         {
+            "kind": "disk",
             "id": row["id"],
             "from": row["state"],
             "to": row["state"],

@@ -132,8 +132,8 @@ def storage_drift(node, drift, lvstores):
     return [*drift, *counted]
 
 
-def storage_transitions(node, results, kind="lvol", lvstores=(), drives=True):
-    """Return the rows of one ``kind`` for M(record_state): what is complete, gone, or has another size by now.
+def storage_transitions(node, results, lvstores=(), drives=True):
+    """Return the rows for M(record_state): what is complete, gone, or has another size by now.
 
     ``results`` and ``lvstores`` are those of M(spdk_node), the former a list or its document. In check mode what would
     be made has no UUID yet and its row has none.
@@ -143,13 +143,10 @@ def storage_transitions(node, results, kind="lvol", lvstores=(), drives=True):
         _identity(entry): entry for entry in _parsed(results) if not entry["failed"] and not entry.get("deferred")
     }
     stores = _Stores(rows, drives)
-    if kind == "disk":
-        found = {store["uuid"]: store for store in lvstores}
-        changes = (_disk_change(row, complete.get(("disk", row["serial"])), found) for row in rows["disks"])
-    elif kind == "lvol":
-        changes = (_lvol_change(row, stores.of(row), complete) for row in rows["lvols"])
-    else:
-        changes = (_snapshot_change(row, stores.of(row), complete) for row in rows["snapshots"])
+    found = {store["uuid"]: store for store in lvstores}
+    changes = [_disk_change(row, complete.get(("disk", row["serial"])), found) for row in rows.get("disks", ())]
+    changes += [_lvol_change(row, stores.of(row), complete) for row in rows.get("lvols", ())]
+    changes += [_snapshot_change(row, stores.of(row), complete) for row in rows.get("snapshots", ())]
     return [change for change in changes if change]
 
 
@@ -234,8 +231,8 @@ def _identity(entry):
     return entry["kind"], entry.get("nqn") or entry.get("serial")
 
 
-def _change(row, to, **fields):
-    change = {"id": row["id"], "from": row["state"], "to": to, "revision": row["revision"]}
+def _change(kind, row, to, **fields):
+    change = {"kind": kind, "id": row["id"], "from": row["state"], "to": to, "revision": row["revision"]}
     return {**change, **{name: value for name, value in fields.items() if value is not None}}
 
 
@@ -246,25 +243,25 @@ def _disk_change(row, entry, stores):
     store = stores.get(found.get("lvstore_uuid") or row["lvstore_uuid"], {})
     found.update((name, store[name]) for name in ("total_bytes", "free_bytes") if name in store)
     if row["state"] == "NEW":
-        return _change(row, "UP", **found) if entry else None
+        return _change("disk", row, "UP", **found) if entry else None
     different = {name: value for name, value in found.items() if value != row[name]}
-    return _change(row, row["state"], **different) if different and row["state"] == "UP" else None
+    return _change("disk", row, row["state"], **different) if different and row["state"] == "UP" else None
 
 
 def _lvol_change(row, store, complete):
     entry = complete.get(("lvol", store, str(row["id"])))
     exported = ("subsystem", row["nqn"]) in complete
     if row["state"] == "CREATING" and entry and exported:
-        return _change(row, "UP", nqn=row["nqn"], uuid=entry["uuid"])
+        return _change("lvol", row, "UP", nqn=row["nqn"], uuid=entry["uuid"])
     if row["state"] == "DELETING" and (entry and (exported or not row["nqn"]) or not store and not row["uuid"]):
-        return _change(row, "GONE")
+        return _change("lvol", row, "GONE")
     return None
 
 
 def _snapshot_change(row, store, complete):
     entry = complete.get(("snapshot", store, snapshot_name(row["id"])))
     if row["state"] == "CREATING" and entry:
-        return _change(row, "UP", uuid=entry["uuid"])
+        return _change("snapshot", row, "UP", uuid=entry["uuid"])
     if row["state"] == "DELETING" and (entry or not store and not row["uuid"]):
-        return _change(row, "GONE")
+        return _change("snapshot", row, "GONE")
     return None

@@ -35,12 +35,12 @@ def info(dsn, **options):
     return {"name": "Read", "excloud.diskengine.desired_state_info": {"dsn": dsn, **options}, "register": "desired"}
 
 
-def recording(dsn, rows, kind="lvol", **options):
-    return {"name": "Record", "excloud.diskengine.record_state": {"dsn": dsn, "kind": kind, "rows": rows, **options}}
+def recording(dsn, rows, **options):
+    return {"name": "Record", "excloud.diskengine.record_state": {"dsn": dsn, "rows": rows, **options}}
 
 
-def row(number, before="CREATING", after="UP", **fields):
-    return {"id": number, "from": before, "to": after, **fields}
+def row(number, before="CREATING", after="UP", kind="lvol", **fields):
+    return {"kind": kind, "id": number, "from": before, "to": after, **fields}
 
 
 def states(conn):
@@ -159,6 +159,33 @@ def test_reasons_are_grouped(conn, dsn, estate):
     assert states(conn)[2] == (estate.lvols[2], "UP", UUID)
 
 
+def test_rows_of_all_kinds(conn, dsn, estate):
+    """In one call and one result, in the order of the rows; a kind that fails does not stop the next."""
+    disk, *_others = estate.disks.values()
+    conn.execute("INSERT INTO diskengine.snapshot (id, lvol_id) VALUES (1, %s)", [estate.lvols[0]])
+    rows = [
+        row(1, uuid=UUID, kind="snapshot"),
+        row(disk, "UP", "UP", kind="disk", free_bytes=5),
+        row(77777, uuid=UUID),
+        row(estate.lvols[0], uuid=UUID[:-1] + "7"),
+        row(88888, "UP", "UP", kind="disk"),
+    ]
+    predicted, done = (run_playbook(play(recording(dsn, rows)), diff=True, check=check) for check in (True, False))
+    said = "2 of 5 rows were not recorded: lvol 77777: missing, no such row; disk 88888: missing, no such row."
+    assert [fails_clearly(predicted), fails_clearly(done)] == [said, said]
+    result = done.result("Record")
+    assert result["diff"] == predicted.result("Record")["diff"]
+    assert [(each["kind"], each["id"], each["outcome"]) for each in result["results"]] == [
+        ("snapshot", 1, "changed"),
+        ("disk", disk, "changed"),
+        ("lvol", 77777, "missing"),
+        ("lvol", estate.lvols[0], "changed"),
+        ("disk", 88888, "missing"),
+    ]
+    assert conn.execute("SELECT state FROM diskengine.snapshot").fetchall() == [("UP",)]
+    assert conn.execute("SELECT free_bytes FROM diskengine.disk WHERE id = %s", [disk]).fetchall() == [(5,)]
+
+
 def test_no_rows_no_connection():
     done = run_playbook(play(recording("host=/nowhere", [])))
     assert (done.rc, done.result("Record")["changed"], done.result("Record")["results"]) == (0, False, [])
@@ -173,9 +200,9 @@ def test_no_rows_no_connection():
         (info(f"postgresql://u:{SECRET}@[bad"), "neither a URL nor a connection string"),
         (info("host=/nowhere", kinds=["shelf"]), "kinds"),
         (info("host=/nowhere", colour="red"), "colour"),
-        (recording("host=/nowhere", [{"id": 1, "to": "UP"}]), "from"),
+        (recording("host=/nowhere", [{"kind": "lvol", "id": 1, "to": "UP"}]), "from"),
         (recording("host=/nowhere", [row("many")]), "many"),
-        (recording("host=/nowhere", [row(1)], kind="shelf"), "shelf"),
+        (recording("host=/nowhere", [row(1, kind="shelf")]), "shelf"),
     ],
 )
 def test_bad_input(task, said, check):

@@ -36,12 +36,12 @@ def test_connection_options_are_what_is_documented():
     assert as_specified(CONNECTION_SPEC) == as_specified(documented)
 
 
-def outcome(number, what, reason=None):
-    return {"id": number, "outcome": what, "reason": reason}
+def outcome(number, what, reason=None, kind="lvol"):
+    return {"kind": kind, "id": number, "outcome": what, "reason": reason}
 
 
 def test_no_failure_no_message():
-    assert failure_message("lvol", [outcome(1, "changed"), outcome(2, "unchanged")]) is None
+    assert failure_message([outcome(1, "changed"), outcome(2, "unchanged")]) is None
 
 
 def test_failures_are_grouped_by_reason():
@@ -50,7 +50,8 @@ def test_failures_are_grouped_by_reason():
         outcome(2, "stale", "is UP"),
         outcome(3, "missing", "no such row"),
         outcome(4, "stale", "is UP"),
+        outcome(4, "stale", "is UP", "disk"),
     ]
-    assert failure_message("lvol", results) == (
-        "3 of 4 rows were not recorded: lvol 2, 4: stale, is UP; lvol 3: missing, no such row."
+    assert failure_message(results) == (
+        "4 of 5 rows were not recorded: lvol 2, 4: stale, is UP; lvol 3: missing, no such row; disk 4: stale, is UP."
     )

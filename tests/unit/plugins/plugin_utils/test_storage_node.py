@@ -198,6 +198,7 @@ def transitions(rows, entries):
 def test_a_complete_lvol_is_up():
     assert transitions([row()], results()) == [
         {
+            "kind": "lvol",
             "id": 1,
             "from": "CREATING",
             "to": "UP",
@@ -298,7 +299,7 @@ def found_disk(**changes):
 
 
 def of_disks(rows, entries, lvstores=()):
-    return storage_transitions(node(rows), entries, "disk", lvstores)
+    return storage_transitions(node(rows), entries, lvstores)
 
 
 LVSTORE = {"uuid": STORE, "name": "lvs", "total_bytes": 100, "free_bytes": 90}
@@ -307,6 +308,7 @@ LVSTORE = {"uuid": STORE, "name": "lvs", "total_bytes": 100, "free_bytes": 90}
 def test_a_new_disk_is_up():
     assert of_disks([disk()], found_disk(), [LVSTORE]) == [
         {
+            "kind": "disk",
             "id": 3,
             "from": "NEW",
             "to": "UP",
@@ -353,9 +355,9 @@ def test_snapshots_are_wanted_and_recorded():
         {"kind": "snapshot", "lvstore": STORE, "name": f"snap_{number}", "uuid": UUID, "failed": False}
         for number in (7, 9)
     ]
-    made, gone = storage_transitions(rows, entries, "snapshot")
+    made, gone = storage_transitions(rows, entries)
     assert (made["to"], made["uuid"], gone["to"]) == ("UP", UUID, "GONE")
-    assert storage_transitions(rows, [{**entry, "failed": True} for entry in entries], "snapshot") == []
+    assert storage_transitions(rows, [{**entry, "failed": True} for entry in entries]) == []
 
 
 def test_a_snapshot_of_nothing_is_a_problem():
