@@ -69,20 +69,34 @@ class Site:
         (only,) = self.targets.values()
         return only
 
-    def converge(self, times=1, host_vars=None, **options):
-        """Run the playbook, several times in one ansible-playbook if asked to."""
+    @property
+    def name(self):
+        """The only node."""
+        (only,) = self.targets
+        return only
+
+    def each(self):
+        """A Site for each node by itself. A playbook for many nodes costs little more than one for a single node."""
+        return [
+            Site(self.dsn, self.conn, {name: target}, self.ports, self.estate, self.drives)
+            for name, target in self.targets.items()
+        ]
+
+    def converge(self, times=1, host_vars=None, vars_of=None, **options):
+        """Run the playbook, several times in one ansible-playbook if asked to; vars_of gives a host's own variables."""
         common = {"storage_node_dsn": self.dsn, "storage_node_drives": self.drives, "storage_node_bind": False}
         hosts = {
-            name: {"storage_node_socket": target.socket, **common, **(host_vars or {})}
+            name: {"storage_node_socket": target.socket, **common, **(host_vars or {}), **(vars_of or {}).get(name, {})}
             for name, target in self.targets.items()
         }
         plays = [{"name": "Again", "import_playbook": "excloud.diskengine.converge"}] * times
         return run_playbook(plays, {"all": {"children": {"storage": {"hosts": hosts}}}}, **options)
 
     def rows(self):
-        """The lvols as the view shows them."""
+        """The lvols of these nodes as the view shows them."""
         with self.conn.cursor(row_factory=psycopg.rows.dict_row) as cursor:
-            return cursor.execute("SELECT * FROM diskengine.v_lvol ORDER BY id").fetchall()
+            query = "SELECT * FROM diskengine.v_lvol WHERE node = ANY(%s) ORDER BY id"
+            return cursor.execute(query, [list(self.targets)]).fetchall()
 
     def table(self):
         """Everything that is in the tables of disks and lvols."""

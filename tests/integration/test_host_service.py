@@ -240,8 +240,8 @@ def test_a_crash_leaves_another_marker(service):
 
 
 def test_a_target_that_does_not_start(service):
-    failed = service.run(arguments=["--fail"], start_wait=10)
-    assert failed["changed"] and "was to answer within 10 s and does not" in failed["msg"]
+    failed = service.run(arguments=["--fail"], start_wait=5)
+    assert failed["changed"] and "was to answer within 5 s and does not" in failed["msg"]
     assert re.search("exit-code, status [12]\\); in its journal: ", failed["msg"]), failed["msg"]
     assert ("unrecognized option" if is_real() else "Unable to acquire lock on assigned core mask") in failed["msg"]
     repaired = service.run()

@@ -2,7 +2,8 @@
 """Killed after any single call, a provisioning run is finished by the next one, with nothing made twice.
 
 Points are the moments at which an answer of the target has come and nobody has seen it yet. The reading calls of a
-run are one batch, answered at once, so that they are one point.
+run are one batch, answered at once, so that they are one point. Each point has a node of its own, and one playbook
+runs for all of them.
 """
 
 from __future__ import annotations
@@ -115,21 +116,22 @@ def at(site, method, action, occurrence=1):
     return done
 
 
-def check_recovers(site):
-    """One more run converges, and the one after it does nothing."""
-    recorder = site.target.recorder
-    recorder.before_answer = lambda number: None
-    if not site.target.is_running():
-        site.target.start()
-    recorder.clear()
+def recovers(site):
+    """One more run converges all nodes, and the one after it does nothing. Returns both results of each node."""
+    for node in site.each():
+        node.target.recorder.before_answer = lambda number: None
+        if not node.target.is_running():
+            node.target.start()
+        node.clear()
     done = site.converge(times=2)
     assert done.rc == 0, done.output
-    first, second = done.results(SPDK_TASK)
-    assert not any(entry["failed"] for entry in json.loads(first["results_document"]))
-    assert not second["changed"]
-    assert len({request["connection"] for request in recorder.mutations}) <= 1
-    assert not [request for request in recorder.mutations if request["method"].startswith("bdev_lvol_delete")]
-    site.check_served()
+    for node in site.each():
+        first, second = done.results(SPDK_TASK, node.name)
+        assert not any(entry["failed"] for entry in json.loads(first["results_document"]))
+        assert not second["changed"]
+        assert len({request["connection"] for request in node.mutations()}) <= 1
+        assert not [request for request in node.mutations() if request["method"].startswith("bdev_lvol_delete")]
+        node.check_served()
 
 
 def test_the_points_are_all_there_are(make_site):
@@ -143,58 +145,53 @@ def test_the_points_are_all_there_are(make_site):
     assert answered[-len(WRITES) - 1 :] == [*(request["method"] for request in site.mutations()), free]
 
 
-@pytest.mark.parametrize("method", READS + WRITES)
-@pytest.mark.parametrize("victim", [kill_playbook, kill_module, kill_target])
-def test_killed_after_a_call(make_site, victim, method):
-    site = make_site(lvols=1)
-    killed = at(site, method, victim)
-    first = site.converge()
-    assert [request["method"] for request in killed] == [method]
-    assert first.rc != 0
-    assert "UP" not in {row["state"] for row in site.rows()}
-    check_recovers(site)
+POINTS = [READS[-1], *WRITES]
+SINGLE = [(method, 1) for method in POINTS]
+IN_FLIGHT = [("bdev_lvol_create", 2), ("nvmf_subsystem_add_host", 2)]
 
 
 @pytest.mark.parametrize("victim", [kill_playbook, kill_module, kill_target])
-@pytest.mark.parametrize("method, occurrence", [("bdev_lvol_create", 2), ("nvmf_subsystem_add_host", 2)])
-def test_killed_with_many_calls_in_flight(make_site, victim, method, occurrence):
-    site = make_site(lvols=8)
-    killed = at(site, method, victim, occurrence)
-    assert site.converge().rc != 0
-    assert len(killed) == 1
-    check_recovers(site)
+@pytest.mark.parametrize("points, lvols", [(SINGLE, 1), (IN_FLIGHT, 8)], ids=["single", "many_in_flight"])
+def test_killed_after_a_call(make_site, victim, points, lvols):
+    site = make_site(nodes=len(points), lvols=lvols * len(points), replicas=1)
+    nodes = site.each()
+    killed = [at(node, method, victim, number) for node, (method, number) in zip(nodes, points)]
+    for part in nodes if victim is kill_playbook else [site]:
+        assert part.converge().rc != 0
+    assert [[request["method"] for request in requests] for requests in killed] == [[method] for method, _n in points]
+    assert lvols > 1 or "UP" not in {row["state"] for row in site.rows()}
+    recovers(site)
 
 
-@pytest.mark.parametrize("method", ["bdev_lvol_create", "nvmf_subsystem_add_listener"])
-def test_the_module_outlives_the_controller(make_site, method):
-    site = make_site(lvols=2)
-    killed = at(site, method, kill_controller)
-    assert site.converge().rc != 0
-    (request,) = killed
-    until(lambda: not alive(request["pid"]))
-    assert len(site.mutations()) == 1 + 2 * 5
+def test_the_module_outlives_the_controller(make_site):
+    points = ["bdev_lvol_create", "nvmf_subsystem_add_listener"]
+    site = make_site(nodes=len(points), lvols=2 * len(points), replicas=1)
+    for node, method in zip(site.each(), points):
+        killed = at(node, method, kill_controller)
+        assert node.converge().rc != 0
+        (request,) = killed
+        until(lambda pid=request["pid"]: not alive(pid))
+        assert len(node.mutations()) == 1 + 2 * 5
     assert {row["state"] for row in site.rows()} == {"CREATING"}
-    check_recovers(site)
+    recovers(site)
 
 
-@pytest.mark.parametrize("method", READS + WRITES)
-def test_a_dropped_connection(make_site, method):
-    site = make_site(lvols=1)
-    dropped = at(site, method, drop_connection)
+def test_a_dropped_connection(make_site):
+    """A run looks again, and goes on; but for one that could not read anything yet."""
+    site = make_site(nodes=len(POINTS), lvols=len(POINTS), replicas=1)
+    nodes = dict(zip(POINTS, site.each()))
+    dropped = [at(node, method, drop_connection) for method, node in nodes.items()]
     done = site.converge()
-    assert len(dropped) == 1
-    if method in WRITES:  # looked again, and went on
-        assert done.rc == 0, done.output
-        assert [request["method"] for request in site.mutations()] == WRITES
-        site.clear()
-        assert site.converge().rc == 0
-        assert site.mutations() == []
-        site.check_served()
-    else:
-        assert done.rc != 0
-        assert "closed the connection" in done.events[-1]["result"]["msg"]
-        assert site.mutations() == []
-        check_recovers(site)
+    assert [len(requests) for requests in dropped] == [1] * len(POINTS)
+    for method in WRITES:
+        assert [request["method"] for request in nodes[method].mutations()] == WRITES
+        nodes[method].check_served()
+    failed = {event["host"]: event["result"]["msg"] for event in done.events if event["event"] == "failed"}
+    reading = nodes[READS[-1]]
+    assert failed.keys() == {reading.name} and "closed the connection" in failed[reading.name]
+    assert reading.mutations() == []
+    recovers(site)
+    assert not any(nodes[method].mutations() for method in WRITES)
 
 
 def in_background(call):

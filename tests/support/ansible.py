@@ -132,5 +132,6 @@ def _environment(directory, events, extra):
         "ANSIBLE_PIPELINING": "1",
         "ANSIBLE_RETRY_FILES_ENABLED": "0",
         "DISKENGINE_TEST_EVENTS": str(events),
+        "PYTHONPATH": str(Path(__file__).with_name("quicker")),
         **(extra or {}),
     }

@@ -53,13 +53,14 @@ def make_estate(
     trtype="TCP",
     hostnqn="nqn.2014-08.org.nvmexpress:uuid:00000000-0000-4000-8000-000000000001",
     lvstores=None,
+    replicas=None,
 ):
     """Fills an empty schema in one transaction and returns the Estate.
 
     Nodes are storage-1, storage-2, ... and compute-1, which maps every volume. ports gives a node's listener port
     (default 4421, 4422, ...). lvstores gives {serial: {name, uuid, total_bytes, free_bytes}}; a disk with one is UP,
-    the others stay NEW until set_lvstores(). Each volume has a replica on two nodes (on one, if there is only one),
-    all of them CREATING.
+    the others stay NEW until set_lvstores(). Each volume has a replica on two nodes (on one if there is only one, or as
+    replicas says), all of them CREATING; lvols is the number of replicas.
     """
     names = [f"storage-{number}" for number in range(1, nodes + 1)]
     ports = ports or {name: 4420 + number for number, name in enumerate(names, 1)}
@@ -81,7 +82,7 @@ def make_estate(
             "INSERT INTO diskengine.node_address (node, trtype, address) VALUES (%s, %s, %s)",
             [COMPUTE, trtype, address],
         )
-        replicas = min(2, nodes)
+        replicas = replicas or min(2, nodes)
         estate.volumes = _ids(
             conn,
             "INSERT INTO diskengine.volume (size_bytes, replicas) "
