@@ -185,6 +185,75 @@ uuid:
 """,
 )
 
+_RAID = (
+    ("name", "Name of the RAID and of its bdev, 1 to 63 characters."),
+    """
+level:
+  description: RAID level. Chosen at creation and never again.
+  type: str
+  choices: [raid1, raid0, concat, raid5f]
+  default: raid1
+base_bdevs:
+  description:
+    - Its legs, by name, alias or UUID. Needed to create it. All of them have to be there, unused and alike in block
+      size and metadata, those of a mirror in size too. A RAID keeps the number of its legs for life.
+    - An empty place of a mirror or a raid5f is filled by the leg that is wanted and not in it, and where there is none
+      a leg that is not wanted is replaced. That is done one at a time, and only while all others are in sync.
+    - SPDK does not compare the legs of a new mirror. They have to hold the same, as two new lvols do, or the legs of a
+      mirror that was deleted in sync.
+  type: list
+  elements: str
+superblock:
+  description:
+    - Keep on each leg what the RAID is, which takes 1 MiB. Without it nobody knows after an outage which leg is stale.
+    - V(true) for mirrors without it, V(false) for other levels.
+  type: bool
+strip_size:
+  description: Size of a strip, such as V(64KiB), a power of two. Needed for all levels but mirrors, which have none.
+  type: str
+""",
+)
+
+_QOS = (
+    ("bdev", "The bdev, by name, alias or UUID."),
+    """
+rw_ios_per_sec:
+  description: Reads and writes per second. SPDK rounds up to thousands, and the result says so. V(0) is no limit.
+  type: int
+rw_mbytes_per_sec:
+  description: MiB per second that are read or written. V(0) is no limit.
+  type: int
+r_mbytes_per_sec:
+  description: MiB per second that are read. V(0) is no limit.
+  type: int
+w_mbytes_per_sec:
+  description: MiB per second that are written. V(0) is no limit.
+  type: int
+""",
+)
+
+_VHOST = (
+    ("name", "Name of the controller and of its socket, 1 to 63 characters, the first of them a letter."),
+    """
+bdev:
+  description: The bdev that it serves, by name, alias or UUID. Needed to create it.
+  type: str
+cpumask:
+  description: Cores that serve it, in hexadecimal such as V(0x3). SPDK takes all of its own without it.
+  type: str
+readonly:
+  description: Serve the bdev for reading only.
+  type: bool
+  default: false
+allow_sessions:
+  description:
+    - Delete the controller although a client is connected. SPDK then answers only when the client is gone, so that the
+      task fails when that takes longer than O(timeout).
+  type: bool
+  default: false
+""",
+)
+
 _SUBSYSTEM = (
     ("nqn", "NQN of the subsystem, for example V(nqn.2024-01.io.excloud:storage.node-1.7.42)."),
     """
@@ -277,7 +346,7 @@ def _options(kind: tuple, required: bool) -> str:
     (name, description), rest = kind
     flag = "required: true" if required else ""
     head = f"{name}:\n  description: {description}\n  type: str\n  {flag}\n"
-    return head + (rest % flag if "%s" in rest else rest) + ("" if kind is _DISK else _STATE)
+    return head + (rest % flag if "%s" in rest else rest) + ("" if kind in (_DISK, _QOS) else _STATE)
 
 
 def _many(kind: tuple, plural: str, default: str = "") -> str:
@@ -369,6 +438,9 @@ for _fragment, _text in {
     "LVSTORE": _one_or_many(_LVSTORE, "lvstores"),
     "LVOL": _one_or_many(_LVOL, "lvols"),
     "SNAPSHOT": _one_or_many(_SNAPSHOT, "snapshots"),
+    "RAID": _one_or_many(_RAID, "raids"),
+    "QOS": _one_or_many(_QOS, "qos"),
+    "VHOST": _one_or_many(_VHOST, "vhosts"),
     "SUBSYSTEM": _one_or_many(_SUBSYSTEM, "subsystems"),
     "EVERYTHING": "options:\n" + indent(
         _DOCUMENT
@@ -378,7 +450,10 @@ for _fragment, _text in {
         + _many(_LVSTORE, "lvstores", "default: []")
         + _many(_LVOL, "lvols", "default: []")
         + _many(_SNAPSHOT, "snapshots", "default: []")
-        + _many(_SUBSYSTEM, "subsystems", "default: []"),
+        + _many(_RAID, "raids", "default: []")
+        + _many(_SUBSYSTEM, "subsystems", "default: []")
+        + _many(_QOS, "qos", "default: []")
+        + _many(_VHOST, "vhosts", "default: []"),
         "  ",
     ),
 }.items():

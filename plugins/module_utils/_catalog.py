@@ -35,6 +35,18 @@ def resource_of(plural: str) -> Any:
         from ._resources._snapshot import SnapshotResource
 
         return SnapshotResource
+    if plural == "raids":
+        from ._resources._raid import RaidResource
+
+        return RaidResource
+    if plural == "qos":
+        from ._resources._qos import QosResource
+
+        return QosResource
+    if plural == "vhosts":
+        from ._resources._vhost import VhostResource
+
+        return VhostResource
     from ._resources._subsystem import SubsystemResource
 
     return SubsystemResource

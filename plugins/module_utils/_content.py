@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What is on a local drive, read through the target that has it. Private to the collection.
+"""What is on an NVMe namespace, read through the target that has it. Private to the collection.
 
 No getter tells; what does is a raw NVM read (bdev_nvme_send_cmd). Nothing else is ever sent that way: a command with
 a buffer that does not fit ends the target (docs/spdk-facts.md).
@@ -12,14 +12,17 @@ from __future__ import annotations
 
 import base64
 import struct
+from uuid import UUID
 
 from ._errors import Refusal
-from ._graph import Bdev, Graph
+from ._graph import Bdev, Graph, Superblock
 from ._host._signatures import signatures
 from ._rpc import Call, Client
 
 _READ = 0x02
 _PIECE = 64 * 1024
+_SUPERBLOCK = struct.Struct("<8s2H3I16s64sQ4IQ")  # SPDK's module/bdev/raid/bdev_raid.h
+_SUPERBLOCK_BYTES = 4096
 _STATUS = 0xFFFE  # of the last 16 bits of a completion; the lowest is the phase tag
 
 
@@ -44,6 +47,31 @@ def read_content(client: Client, bdev: Bdev, graph: Graph) -> list:
         return data[offset - first : end - first]
 
     return [signature.name for signature in signatures(read, size)]
+
+
+def read_superblocks(client: Client, bdevs: list, graph: Graph) -> dict:
+    """Return by name the RAID superblock on each of ``bdevs`` that can be read so, None where there is none."""
+    calls = {}
+    for bdev in bdevs:
+        controller, found, nsid = bdev.name.rpartition("n")
+        if found and controller in graph.controllers and nsid.isdigit() and bdev.size:
+            calls[bdev.name] = _read_call(controller, int(nsid), bdev, 0, _SUPERBLOCK_BYTES)
+    found_on = {}
+    for name, reply in zip(calls, client.ask(list(calls.values()))):
+        try:
+            data = _data(reply.result, graph.bdevs[name], _SUPERBLOCK_BYTES) if reply.error is None else None
+        except Refusal:
+            data = None
+        if data is not None:
+            found_on[name] = _superblock(data)
+    return found_on
+
+
+def _superblock(data: bytes) -> Superblock | None:
+    magic, *_versions, uuid, name, _size, _block, _level, _strip, _state, sequence = _SUPERBLOCK.unpack_from(data)
+    if magic != b"SPDKRAID":
+        return None
+    return Superblock(name.rstrip(b"\0").decode(errors="replace"), str(UUID(bytes=uuid)), sequence)
 
 
 def _read_call(controller: str, nsid: int, bdev: Bdev, offset: int, length: int) -> Call:

@@ -79,12 +79,14 @@ def converge(
     client = connect()
     try:
         found = _observe(client, desired)
-        plan = make_plan(desired, found, assume_missing and dry_run)
+        plan = make_plan(desired, found, assume_missing and dry_run, preview=dry_run)
         outcomes = {id(planned.wanted): _outcome(planned, turn) for turn, planned in enumerate(plan.objects)}
         if dry_run:
             for planned in plan.objects:
                 outcome = outcomes[id(planned.wanted)]
                 outcome.actions = planned.change.actions
+                if planned.change.unread:
+                    outcome.notes.append(f"{planned.change.unread}; the calls are those that follow if nothing is")
                 if planned.deferred:
                     outcome.deferred = True
                     outcome.notes.append(f"{planned.deferred}; what follows is known when the drives were looked at")
@@ -109,26 +111,42 @@ def converge(
                 break
             plan = _look_again(doubtful, observed, outcomes, lost, not hung and rounds_left > 0)
         in_order = [outcomes[id(wanted)] for wanted in desired]
-        return Convergence(in_order, found, _lvstores_now(client, found, in_order))
+        return Convergence(in_order, found, _look_afterwards(client, found, in_order))
     finally:
         client.close()
 
 
-def _lvstores_now(client: Client, found: Graph, outcomes: list) -> list:
-    """Return the lvstores after the run; what the target does not tell any more is left out."""
+def _look_afterwards(client: Client, found: Graph, outcomes: list) -> list:
+    """Add the facts that only a later reading shows, and return the lvstores after the run.
+
+    What the target does not tell any more is left out.
+    """
     if not any(outcome.actions for outcome in outcomes):
         return list(found.lvstores.values())
     if client.broken:
         return []
+    telling = [o for o in outcomes if o.actions and hasattr(o.planned.wanted.resource, "facts")]
     try:
-        return read_lvstores(client)
+        if not telling:
+            return read_lvstores(client)
+        graph = read_graph(client)
     except DiskengineError:
         return []
+    for outcome in telling:
+        resource, options = outcome.planned.wanted
+        outcome.facts.update(resource.facts(options, graph))
+    return list(graph.lvstores.values())
 
 
 def _observe(client: Client, desired: list) -> Graph:
-    """Read the target, and look into the drives that ``desired`` would write to."""
+    """Read the target, and what no getter tells where ``desired`` depends on it."""
     graph = read_graph(client)
+    by_resource: dict = {}
+    for resource, options in desired:
+        if hasattr(resource, "look"):
+            by_resource.setdefault(resource, []).append(options)
+    for resource, given in by_resource.items():
+        resource.look(client, given, graph)
     bdevs = [
         bdev
         for resource, options in desired
@@ -148,7 +166,10 @@ def _observe(client: Client, desired: list) -> Graph:
 
 def _outcome(planned: ObjectPlan, turn: int) -> Outcome:
     change = planned.change
-    return Outcome(planned, turn, change.before, change.after, change.facts, change.notes, planned.refusal)
+    notes = change.notes + ([change.later] if change.later else [])
+    outcome = Outcome(planned, turn, change.before, change.after, change.facts, notes, planned.refusal)
+    outcome.deferred = change.later is not None
+    return outcome
 
 
 def _settled(planned: ObjectPlan, outcomes: dict, results: dict) -> bool:
@@ -184,6 +205,10 @@ def _look_again(doubtful: list, observed: Graph, outcomes: dict, lost: bool, may
                 outcome.before = planned.change.before
             outcome.after = planned.change.after
             outcome.notes.extend(planned.change.notes)
+        if planned.change.later and not outcome.deferred:
+            outcome.deferred = True
+            outcome.after = planned.change.after
+            outcome.notes.append(planned.change.later)
         if planned.deferred and not actions:
             if any(action.reveals for other in again for action in other.change.actions):
                 again.append(planned)

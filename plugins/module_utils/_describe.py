@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from ._graph import Graph, Subsystem
+from ._graph import Graph, Raid, Subsystem
 from ._options import TUNABLE
 
 
@@ -38,7 +38,14 @@ def describe(graph: Graph) -> dict:
             "snapshots": [
                 {"name": lvol.name, "lvstore": lvol.lvstore} for lvol in graph.lvols.values() if lvol.is_snapshot
             ],
+            "raids": [_raid(raid, graph) for raid in graph.raids.values() if raid.state == "online"],
             "subsystems": [_subsystem(subsystem, graph) for subsystem in graph.subsystems.values()],
+            "qos": [{"bdev": graph.key(bdev)[1], **limits} for bdev, limits in graph.limits.items()],
+            "vhosts": [
+                {"name": each.name, "bdev": graph.key(each.bdev)[1], "readonly": each.readonly}
+                for each in graph.vhosts.values()
+                if each.bdev
+            ],
         },
         "controllers": [controller._asdict() for controller in graph.controllers.values()],
         "lvstores": [store._asdict() for store in graph.lvstores.values()],
@@ -50,7 +57,15 @@ def describe(graph: Graph) -> dict:
             {**bdev._asdict(), "aliases": list(bdev.aliases), "exported_as": _exported_as(graph, bdev.name)}
             for bdev in graph.bdevs.values()
         ],
-        "vhost": [{"bdev": bdev, "controller": controller} for bdev, controller in graph.vhost.items()],
+        "raids": [
+            {**raid._asdict(), "members": [member._asdict() for member in raid.members]}
+            for raid in graph.raids.values()
+        ],
+        "vhost": [
+            {"controller": each.name, "bdev": bdev, "socket": each.socket, "sessions": list(each.sessions)}
+            for each in graph.vhosts.values()
+            for bdev in each.bdevs or (None,)
+        ],
     }
 
 
@@ -68,18 +83,23 @@ def capacity(lvstores: list) -> list:
 
 
 def unmanaged(graph: Graph, desired: list) -> dict:
-    """Return what the target has and no object of ``desired`` (a list of Wanted) is about: lvols and subsystems."""
+    """Return what the target has and no object of ``desired`` (a list of Wanted) is about, by kind."""
     subsystems: set[str] = set()
     lvols: set[str] = set()
+    named: set[tuple] = set()
     for resource, options in desired:
         if resource.kind == "subsystem":
             subsystems.add(options["nqn"])
             lvols.update(graph.canonical(item["bdev"]) for item in options["namespaces"] or ())
         elif resource.kind in ("lvol", "snapshot"):
             lvols.add(resource.title(options, graph))
+        elif resource.kind in ("raid", "vhost"):
+            named.add((resource.kind, options["name"]))
     return {
         "lvols": [lvol.alias for lvol in graph.lvols.values() if not lvols & {lvol.alias, lvol.uuid}],
         "subsystems": [nqn for nqn in graph.subsystems if nqn not in subsystems],
+        "raids": [name for name in graph.raids if ("raid", name) not in named],
+        "vhosts": [name for name in graph.vhosts if ("vhost", name) not in named],
     }
 
 
@@ -90,6 +110,17 @@ def _comparable(option: str, graph: Graph) -> bool:
 def _exported_as(graph: Graph, bdev: str) -> dict | None:
     export = graph.exports.get(bdev)
     return {"nqn": export[0], "nsid": export[1]} if export else None
+
+
+def _raid(raid: Raid, graph: Graph) -> dict:
+    strip = {"strip_size": f"{raid.strip_size_kb}KiB"} if raid.strip_size_kb else {}
+    return {
+        "name": raid.name,
+        "level": raid.level,
+        "base_bdevs": [graph.key(leg)[1] for leg in raid.present],
+        "superblock": raid.superblock,
+        **strip,
+    }
 
 
 def _subsystem(subsystem: Subsystem, graph: Graph) -> dict:

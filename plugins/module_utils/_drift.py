@@ -24,12 +24,14 @@ def find_drift(desired: list, pending: list, graph: Graph) -> list:
     What ``pending`` names is being made or removed and is no drift, whatever its state.
     """
     found = []
-    for planned in make_plan(desired, graph).objects:
-        if planned.refusal is not None or planned.deferred or planned.change.actions:
+    for planned in make_plan(desired, graph, preview=True).objects:
+        if planned.refusal is not None or planned.deferred or planned.change.later or planned.change.actions:
             found.append(_difference(planned, graph))
     extra = unmanaged(graph, desired + pending)
     found += [_extra_lvol(alias, graph) for alias in extra["lvols"]]
     found += [_extra_subsystem(nqn, graph) for nqn in extra["subsystems"]]
+    found += [_extra_raid(name, graph) for name in extra["raids"]]
+    found += [_extra_vhost(name, graph) for name in extra["vhosts"]]
     return found
 
 
@@ -42,6 +44,8 @@ def _difference(planned: ObjectPlan, graph: Graph) -> dict:
         cause = planned.refusal
     elif planned.deferred:
         cause = planned.deferred
+    elif change.later:
+        cause = change.later
     else:
         cause = _changed(change.before, change.after) if there else "it is not there"
     return {
@@ -74,6 +78,9 @@ def _is_there(kind: str, options: dict, graph: Graph) -> bool:
         "transport": (graph.transports, str(options.get("trtype")).upper()),
         "controller": (graph.controllers, options.get("name")),
         "lvstore": (graph.lvstores, options.get("name")),
+        "raid": (graph.raids, options.get("name")),
+        "qos": (graph.limits, options.get("bdev")),
+        "vhost": (graph.vhosts, options.get("name")),
     }
     known, key = where[kind]
     return key in known
@@ -95,6 +102,22 @@ def _extra_subsystem(nqn: str, graph: Graph) -> dict:
     shown = [graph.key(namespace.bdev)[1] for namespace in graph.subsystems[nqn].namespaces.values()]
     shows = f"it shows {', '.join(shown)}" if shown else "it shows nothing"
     return _extra("subsystem", nqn, f"no row names it; {evidence}; {shows}", namespaces=shown)
+
+
+def _extra_raid(name: str, graph: Graph) -> dict:
+    raid = graph.raids[name]
+    legs = [graph.key(leg)[1] for leg in raid.present]
+    user = graph.user(name)
+    has = f"it is {raid.state} and has {', '.join(legs) or 'no leg'}"
+    cause = f"no row names it; {has}{f'; it is {user}' if user else ''}"
+    return _extra("raid", name, cause, state=raid.state, base_bdevs=legs)
+
+
+def _extra_vhost(name: str, graph: Graph) -> dict:
+    controller = graph.vhosts[name]
+    serves = ", ".join(graph.key(bdev)[1] for bdev in controller.bdevs) or "nothing"
+    cause = f"no row names it; it serves {serves}; {len(controller.sessions)} clients are connected"
+    return _extra("vhost", name, cause, sessions=list(controller.sessions))
 
 
 def _extra(kind: str, name: str, cause: str, **found: Any) -> dict:

@@ -20,6 +20,8 @@ from ._rpc import Call, Client
 SUBSYSTEM_ATTRIBUTES = ("serial_number", "model_number", "max_namespaces", "min_cntlid", "max_cntlid")
 
 LVOL_PRODUCT = "Logical Volume"
+RAID_PRODUCT = "Raid Volume"
+RATES = ("rw_ios_per_sec", "rw_mbytes_per_sec", "r_mbytes_per_sec", "w_mbytes_per_sec")
 UNKNOWN_PARENT = "?"
 
 _GETTERS = {
@@ -31,6 +33,7 @@ _GETTERS = {
     "transports": Call("nvmf_get_transports", subject="all transports"),
     "subsystems": Call("nvmf_get_subsystems", subject="all subsystems"),
     "nvmf_config": Call("framework_get_config", {"name": "nvmf"}, subject="the nvmf configuration"),
+    "raids": Call("bdev_raid_get_bdevs", {"category": "all"}, subject="all RAIDs"),
     "vhost": Call("vhost_get_controllers", subject="all vhost controllers"),
 }
 
@@ -47,7 +50,8 @@ class Controller(NamedTuple):
 class Bdev(NamedTuple):
     """A block device. ``size`` is in bytes and None while the bdev is only planned; ``claimed`` as SPDK says.
 
-    ``drive`` is the BDF of the local drive that it is a namespace of, else empty; ``serial`` the drive's.
+    ``drive`` is the BDF of the local drive that it is a namespace of, else empty; ``serial`` the drive's. ``md_size``
+    counts the bytes of metadata with each block.
     """
 
     name: str
@@ -59,6 +63,7 @@ class Bdev(NamedTuple):
     claimed: bool
     drive: str = ""
     serial: str = ""
+    md_size: int = 0
 
     @property
     def key(self) -> tuple:
@@ -125,13 +130,85 @@ class Subsystem(NamedTuple):
     namespaces: dict
 
 
+class Member(NamedTuple):
+    """A slot of a RAID. ``name`` is empty where nobody knows which bdev is missing; ``present``: it is part of it now.
+
+    ``span`` is how many bytes of a bdev the RAID uses, the superblock included.
+    """
+
+    name: str
+    uuid: str
+    present: bool
+    span: int = 0
+
+
+class Raid(NamedTuple):
+    """A RAID, ``online``, ``configuring`` (waits for members, is no bdev) or ``offline`` (lost too many).
+
+    ``rebuilding`` is the member that is brought in sync, with ``percent`` done; empty when none is.
+    """
+
+    name: str
+    uuid: Optional[str]
+    level: str
+    state: str
+    superblock: bool
+    strip_size_kb: int
+    members: tuple
+    rebuilding: str = ""
+    percent: int = 0
+
+    @property
+    def present(self) -> list:
+        """The names of the members that it has now."""
+        return [member.name for member in self.members if member.present]
+
+    @property
+    def in_sync(self) -> bool:
+        """Whether every slot has a member and all of them hold the data."""
+        return self.state == "online" and len(self.present) == len(self.members) and not self.rebuilding
+
+
+class Superblock(NamedTuple):
+    """What a bdev remembers of the RAID it is or was a member of; a higher ``sequence`` is newer."""
+
+    raid: str
+    uuid: str
+    sequence: int
+
+
+class Vhost(NamedTuple):
+    """A vhost controller; ``bdev`` is the own name of what a vhost-blk one serves, None when that is gone.
+
+    A vhost-scsi one has its bdevs in ``scsi``.
+
+    ``sessions`` names the clients that are connected; ``socket`` is empty while it is only planned.
+    """
+
+    name: str
+    bdev: Optional[str]
+    socket: str
+    cpumask: Optional[int]
+    readonly: bool
+    sessions: tuple = ()
+    scsi: Optional[tuple] = None
+
+    @property
+    def bdevs(self) -> tuple:
+        """The own names of all bdevs that it serves."""
+        return self.scsi or ((self.bdev,) if self.bdev else ())
+
+
 @dataclass
 class Graph:
     """Everything of one target that the planner looks at; keys are the names people use.
 
     ``lvstores`` by name, ``lvols`` by (lvstore name, lvol name), ``bdevs`` by own name, ``names`` from any alias or
     UUID to a bdev's own name, ``exports`` from a bdev's own name to the (NQN, nsid) that shows it, ``vhost`` from a
-    bdev's own name to the vhost controller that serves it. ``max_subsystems`` counts the discovery subsystem too and
+    bdev's own name to the name of the vhost controller that serves it, ``legs`` from a bdev's own name to the RAID that
+    it is in. ``raids`` and ``vhosts`` by name; ``limits`` are the rate limits of the bdevs that have any. Two things
+    are looked at only where it matters (``superblocks`` of bdevs, None: there is none; ``idle`` bdevs, that nobody
+    uses). ``max_subsystems`` counts the discovery subsystem too and
     can be set at startup only. ``freed`` counts, by lvstore name, the clusters that planned actions give back.
     ``auto_examine`` tells whether the target looks for lvstores on each new bdev by itself, ``examined`` the names of
     the bdevs that it was told to look at. ``contents`` holds, by own name, what was found on bdevs of local drives
@@ -150,6 +227,12 @@ class Graph:
     transports: dict = field(default_factory=dict)
     subsystems: dict = field(default_factory=dict)
     exports: dict = field(default_factory=dict)
+    raids: dict = field(default_factory=dict)
+    legs: dict = field(default_factory=dict)
+    superblocks: dict = field(default_factory=dict)
+    limits: dict = field(default_factory=dict)
+    idle: dict = field(default_factory=dict)
+    vhosts: dict = field(default_factory=dict)
     vhost: dict = field(default_factory=dict)
     max_subsystems: Optional[int] = None
     freed: dict = field(default_factory=dict)
@@ -208,9 +291,11 @@ class Graph:
             return "exported as namespace {1} of {0}".format(*self.exports[own_name])
         if own_name in self.vhost:
             return f"served by the vhost controller {self.vhost[own_name]}"
+        if own_name in self.legs:
+            return f"part of the RAID {self.legs[own_name]}"
         bdev = self.bdevs.get(own_name)
         if bdev is not None and bdev.claimed:
-            return "claimed by another user within the target (a RAID or an lvstore)"
+            return "claimed by another user within the target, such as an lvstore"
         return None
 
     def add_bdev(self, bdev: Bdev) -> None:
@@ -223,8 +308,42 @@ class Graph:
     def remove_bdev(self, name: str) -> None:
         """Remove a bdev by its own name."""
         bdev = self.bdevs.pop(name)
+        self.limits.pop(name, None)
         for alias in (bdev.name, bdev.uuid, *bdev.aliases):
             self.names.pop(alias, None)
+
+    def put_raid(self, raid: Raid) -> None:
+        """Add or replace a RAID; ``legs`` and what is claimed follow."""
+        self.remove_raid(raid.name)
+        self.raids[raid.name] = raid
+        for name in raid.present:
+            self.legs[name] = raid.name
+            self._claim(name, True)
+
+    def remove_raid(self, name: str) -> None:
+        """Remove a RAID if it is there, but not its bdev; ``legs`` and what is claimed follow."""
+        raid = self.raids.pop(name, None)
+        for leg in raid.present if raid else ():
+            self.legs.pop(leg, None)
+            self._claim(leg, False)
+
+    def _claim(self, name: str, claimed: bool) -> None:
+        if name in self.bdevs:
+            self.bdevs[name] = self.bdevs[name]._replace(claimed=claimed)
+
+    def put_vhost(self, controller: Vhost) -> None:
+        """Add or replace a vhost controller; ``vhost`` follows."""
+        self.remove_vhost(controller.name)
+        self.vhosts[controller.name] = controller
+        for bdev in controller.bdevs:
+            self.vhost[bdev] = controller.name
+
+    def remove_vhost(self, name: str) -> None:
+        """Remove a vhost controller if it is there; ``vhost`` follows."""
+        controller = self.vhosts.pop(name, None)
+        for bdev in controller.bdevs if controller else ():
+            if self.vhost.get(bdev) == name:  # two may serve one bdev
+                del self.vhost[bdev]
 
     def put_subsystem(self, subsystem: Subsystem) -> None:
         """Add or replace a subsystem; ``exports`` follows."""
@@ -267,6 +386,8 @@ def build_graph(release: Release, answers: dict) -> Graph:
     parents = {}
     for item in answers.get("bdevs", ()):
         graph.add_bdev(_bdev(item))
+        if any((item.get("assigned_rate_limits") or {}).values()):
+            graph.limits[item["name"]] = {rate: item["assigned_rate_limits"].get(rate, 0) for rate in RATES}
         parents[item["name"]] = _parent(item)
     for item in answers.get("lvstores", ()):
         graph.lvstores[item["name"]] = _lvstore(item)
@@ -291,9 +412,10 @@ def build_graph(release: Release, answers: dict) -> Graph:
     for item in answers.get("nvmf_config", ()):
         if item["method"] == "nvmf_set_max_subsystems":
             graph.max_subsystems = item["params"]["max_subsystems"]
+    for item in answers.get("raids", ()):
+        graph.put_raid(_raid(item, graph))
     for item in answers.get("vhost", ()):
-        for bdev in _vhost_bdevs(item.get("backend_specific", {})):
-            graph.vhost[bdev] = item["ctrlr"]
+        graph.put_vhost(_vhost(item))
     return graph
 
 
@@ -318,6 +440,7 @@ def _bdev(item: dict) -> Bdev:
         item["block_size"] * item["num_blocks"],
         item["claimed"],
         *_drive(item),
+        item.get("md_size", 0),
     )
 
 
@@ -326,7 +449,7 @@ def _parent(item: dict) -> str:
     return lvol.get("base_snapshot") or lvol.get("external_snapshot_name") or ""
 
 
-def _drive(item: dict) -> tuple:
+def _drive(item: dict) -> tuple[str, str]:
     for path in (item.get("driver_specific") or {}).get("nvme") or ():
         if path.get("pci_address"):
             return path["pci_address"].lower(), path.get("ctrlr_data", {}).get("serial_number", "").strip()
@@ -350,7 +473,36 @@ def _subsystem(item: dict) -> Subsystem:
     )
 
 
-def _vhost_bdevs(backend: dict) -> list[Any]:
-    block = [backend["block"]["bdev"]] if "block" in backend else []
-    targets = [lun["bdev_name"] for target in backend.get("scsi", ()) for lun in target.get("luns", ())]
-    return [bdev for bdev in block + targets if bdev]
+def _raid(item: dict, graph: Graph) -> Raid:
+    progress = item.get("process") or {}
+    return Raid(
+        item["name"],
+        item["uuid"],
+        item["raid_level"],
+        item["state"],
+        item["superblock"],
+        item["strip_size_kb"],
+        tuple(_member(slot, graph) for slot in item["base_bdevs_list"]),
+        progress.get("target") or "",
+        progress.get("progress", {}).get("percent", 0),
+    )
+
+
+def _member(slot: dict, graph: Graph) -> Member:
+    bdev = graph.bdev(slot["name"] or "")  # a RAID keeps the name that it was given, which may be an alias
+    span = (slot["data_offset"] + slot["data_size"]) * bdev.block_size if bdev else 0
+    return Member(bdev.name if bdev else slot["name"] or "", slot["uuid"], slot["is_configured"], span)
+
+
+def _vhost(item: dict) -> Vhost:
+    backend = item.get("backend_specific", {})
+    block = backend.get("block", {})
+    return Vhost(
+        item["ctrlr"],
+        block.get("bdev"),
+        item["socket"],
+        int(item["cpumask"], 16),
+        block.get("readonly", False),
+        tuple(session["name"] for session in item["sessions"]),
+        tuple(lun["bdev_name"] for target in backend["scsi"] for lun in target["luns"]) if "scsi" in backend else None,
+    )

@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import gc
-import json
 from contextlib import nullcontext
 from typing import Any, NoReturn
 
@@ -15,11 +14,8 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ._connection import CONNECTION, LOCK, MESSAGE_ITEMS, connect, joined
 from ._converge import Convergence, Outcome, converge
-from ._describe import capacity, unmanaged
-from ._document import LISTS, parse, wanted_of
 from ._errors import DiskengineError
 from ._lock import node_lock
-from ._options import KINDS
 from ._plan import Wanted
 
 
@@ -45,29 +41,12 @@ def run_resource(resource: Any) -> NoReturn:
     many = module.params[resource.plural]
     one = {name: module.params[name] for name in resource.options}
     desired = [Wanted(resource, options) for options in ([one] if many is None else many)]
-    outcomes = _run(module, desired, assume_missing=True).outcomes
-    _report(module, outcomes, results=[outcome.result() for outcome in outcomes])
+    outcomes = run(module, desired, assume_missing=True).outcomes
+    report(module, outcomes, results=[outcome.result() for outcome in outcomes])
 
 
-def run_node() -> NoReturn:
-    """Be the module that takes the whole desired state of a target, a list for each kind of object."""
-    module = AnsibleModule(
-        argument_spec={**CONNECTION, **LOCK, **LISTS, "desired": {"type": "json"}},
-        mutually_exclusive=[["desired", plural] for plural in KINDS],
-        supports_check_mode=True,
-    )
-    document = module.params["desired"]
-    try:
-        desired = wanted_of(module.params) if document is None else parse(document, "desired")
-    except DiskengineError as error:
-        module.fail_json(msg=str(error))
-    outcomes, found, lvstores = _run(module, desired, assume_missing=False)
-    entries = [outcome.result(brief=True) for outcome in outcomes]
-    results = {"results": entries} if document is None else {"results_document": json.dumps(entries)}
-    _report(module, outcomes, **results, lvstores=capacity(lvstores), unmanaged=unmanaged(found, desired))
-
-
-def _run(module: AnsibleModule, desired: list, assume_missing: bool) -> Convergence:
+def run(module: AnsibleModule, desired: list, assume_missing: bool) -> Convergence:
+    """Bring the target of a module to the ``desired`` state, under the node's lock; a target that is none ends it."""
     gc.disable()  # nothing here is worth collecting before this short process ends
     path = module.params["socket"]
     lock = nullcontext() if module.check_mode else node_lock(path, module.params["lock_wait"])
@@ -78,7 +57,8 @@ def _run(module: AnsibleModule, desired: list, assume_missing: bool) -> Converge
         module.fail_json(msg=str(error))
 
 
-def _report(module: AnsibleModule, outcomes: list, **result: Any) -> NoReturn:
+def report(module: AnsibleModule, outcomes: list, **result: Any) -> NoReturn:
+    """End a module with ``result`` and what follows from the ``outcomes``."""
     notes = [f"{outcome.planned.subject}: {note}" for outcome in outcomes for note in outcome.notes]
     for note in notes[:MESSAGE_ITEMS]:
         module.warn(note)

@@ -20,6 +20,7 @@ DISCOVERY_NQN = "nqn.2014-08.org.nvmexpress.discovery"
 
 _LVOL_NAME = re.compile(r"[A-Za-z0-9_.:+@-]{1,63}\Z")
 _CONTROLLER_NAME = re.compile(r"[A-Za-z0-9_.:-]{1,63}\Z")
+_VHOST_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,62}\Z")
 _BDF = re.compile(r"(?:([0-9a-f]{4,8}):)?([0-9a-f]{2}:[01][0-9a-f]\.[0-7])\Z")
 _LABEL = r"[a-z](?:[a-z0-9-]{0,61}[a-z0-9])?"
 _NQN = re.compile(r"nqn\.\d{4}-(0[1-9]|1[0-2])\." + _LABEL + r"(?:\." + _LABEL + r")*:[!-~]+\Z", re.I | re.A)
@@ -46,6 +47,34 @@ def controller_name(value: str) -> str:
             f"controller name {value!r} is not usable: 1 to 63 characters of letters, digits and . _ : -"
         )
     return value
+
+
+def raid_name(value: str) -> str:
+    """Return ``value`` if it can name a RAID, which is the name of its bdev."""
+    if not _CONTROLLER_NAME.match(value or ""):
+        raise Refusal(f"RAID name {value!r} is not usable: 1 to 63 characters of letters, digits and . _ : -")
+    return value
+
+
+def vhost_name(value: str) -> str:
+    """Return ``value`` if it can name a vhost controller: a file in SPDK's directory, and an ID in QEMU's options."""
+    if not _VHOST_NAME.match(value or ""):
+        raise Refusal(
+            f"vhost controller name {value!r} is not usable: 1 to 63 characters of letters, digits and . _ -, the "
+            f"first of them a letter (it names a socket, and a device of QEMU)"
+        )
+    return value
+
+
+def cpumask(value: str) -> int:
+    """Return a mask of cores, ``value`` in hexadecimal with or without 0x. Raises Refusal."""
+    try:
+        mask = int(value, 16)
+    except ValueError:
+        mask = 0
+    if mask < 1:
+        raise Refusal(f"cpumask {value!r} is not a mask of cores in hexadecimal; write it like 0x3")
+    return mask
 
 
 def bdf(value: str) -> str:

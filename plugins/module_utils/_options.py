@@ -94,6 +94,32 @@ SNAPSHOT = {
     "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
 }
 
+RAID = {
+    "name": {"type": "str", "required": True},
+    "level": {"type": "str", "choices": ["raid1", "raid0", "concat", "raid5f"], "default": "raid1"},
+    "base_bdevs": {"type": "list", "elements": "str"},
+    "superblock": {"type": "bool"},
+    "strip_size": {"type": "str"},
+    "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+}
+
+QOS = {
+    "bdev": {"type": "str", "required": True},
+    "rw_ios_per_sec": {"type": "int"},
+    "rw_mbytes_per_sec": {"type": "int"},
+    "r_mbytes_per_sec": {"type": "int"},
+    "w_mbytes_per_sec": {"type": "int"},
+}
+
+VHOST = {
+    "name": {"type": "str", "required": True},
+    "bdev": {"type": "str"},
+    "cpumask": {"type": "str"},
+    "readonly": {"type": "bool", "default": False},
+    "allow_sessions": {"type": "bool", "default": False},
+    "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+}
+
 SUBSYSTEM = {
     "nqn": {"type": "str", "required": True},
     "serial_number": {"type": "str"},
@@ -135,5 +161,8 @@ KINDS = {
     "lvstores": LVSTORE,
     "lvols": LVOL,
     "snapshots": SNAPSHOT,
+    "raids": RAID,
     "subsystems": SUBSYSTEM,
+    "qos": QOS,
+    "vhosts": VHOST,
 }

@@ -74,7 +74,9 @@ class Change:
 
     ``before`` and ``after`` are the managed fields (None: not there), ``facts`` what is known besides (UUID, alias),
     ``predict`` applies the change to the graph, ``notes`` are sentences for the user. ``waits`` says what is not known
-    before the actions were carried out; the rest is planned then.
+    before the actions were carried out; the rest is planned then. ``unread`` says that all of this rests on something
+    that an earlier action of the plan brings up: a preview shows it, a run plans the object when that is there.
+    ``later`` says why the object is not as wanted yet though there is nothing to do for it now.
     """
 
     before: Optional[dict]
@@ -84,6 +86,8 @@ class Change:
     predict: Callable[[Graph], None] = lambda graph: None
     notes: list = field(default_factory=list)
     waits: Optional[str] = None
+    unread: Optional[str] = None
+    later: Optional[str] = None
 
 
 class Wanted(NamedTuple):
@@ -121,15 +125,15 @@ class Plan:
         return [action for planned in self.objects for action in planned.change.actions]
 
 
-def make_plan(desired: list, observed: Graph, assume_missing: bool = False) -> Plan:
+def make_plan(desired: list, observed: Graph, assume_missing: bool = False, preview: bool = False) -> Plan:
     """Work out the actions that lead from ``observed`` to ``desired`` (a list of Wanted).
 
     Removals come first, users before what they use; then creations, the other way round. With ``assume_missing``
     whatever an object relies on and no object of this plan is about is taken to be there, with a note: in check mode
     an earlier task that would have made it did not run. What misses something that an action of the plan may reveal
-    is deferred.
+    is deferred, and so is what rests on something that was not read yet, but in a ``preview``.
     """
-    planner = _Planner(observed, assume_missing)
+    planner = _Planner(observed, assume_missing, preview)
     subjects = [f"{wanted.resource.kind} {wanted.resource.title(wanted.options, observed)}" for wanted in desired]
     times = Counter(subjects)
     planner.expect_absent(desired)
@@ -149,10 +153,11 @@ def _phase(wanted: Wanted) -> int:
 
 
 class _Planner:
-    def __init__(self, observed: Graph, assume_missing: bool) -> None:
+    def __init__(self, observed: Graph, assume_missing: bool, preview: bool) -> None:
         self.graph = observed.copy()
         self.objects: list[ObjectPlan] = []
         self._assume_missing = assume_missing
+        self._preview = preview
         self._refused: dict[tuple, str] = {}
         self._absent: set[tuple] = set()
         self._missing: list[ObjectPlan] = []
@@ -174,6 +179,9 @@ class _Planner:
             if times > 1:
                 raise Refusal(f"it is named {times} times in the desired state; name it once")
             planned.change = self._work_out(resource, options)
+            if planned.change.unread and not self._preview:
+                planned.deferred, planned.change = planned.change.unread, Change(None, None)
+                return
             for action in planned.change.actions:
                 self.graph.release.require(action.method, action.params)
                 self._require_none_refused((*action.holds, *action.uses))

@@ -48,6 +48,8 @@ SINCE = {
     "bdev_aio_create": {"uuid": (24, 9), "nowait": (26, 1)},
     "bdev_malloc_create": {"dif_pi_format": (24, 9), "numa_id": (26, 1)},
     "bdev_null_create": {"dif_pi_format": (24, 9)},
+    "bdev_get_iostat": {"names": (26, 1)},
+    "bdev_raid_delete": {"clear_sb": (26, 5)},
     "bdev_raid_set_options": {"process_max_bandwidth_mb_sec": (24, 9)},
     "iobuf_set_options": {"enable_numa": (25, 5)},
 }
@@ -90,6 +92,10 @@ class Release(NamedTuple):
         """Whether this release still acts on ``parameter`` of ``method``."""
         return self.number < WITHOUT_EFFECT.get(method, {}).get(parameter, (99, 0))
 
+    def knows(self, method: str, parameter: str) -> bool:
+        """Whether this release is new enough for ``parameter`` of ``method``."""
+        return self.number >= SINCE.get(method, {}).get(parameter, OLDEST)
+
     def require_started(self, path: str) -> None:
         """Raise Unreachable while the target behind the socket ``path`` waits for ``framework_start_init``."""
         if _RUNTIME_ONLY not in self.methods:
@@ -110,8 +116,8 @@ class Release(NamedTuple):
                         parameter, method, until[0], until[1], self
                     )
                 )
-            since = SINCE.get(method, {}).get(parameter, OLDEST)
-            if self.number < since:
+            if not self.knows(method, parameter):
+                since = SINCE[method][parameter]
                 raise Refusal(
                     "{0} of {1} needs SPDK v{2:02}.{3:02} or newer; this target is {4}".format(
                         parameter, method, since[0], since[1], self

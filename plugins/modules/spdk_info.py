@@ -82,6 +82,21 @@ desired:
       type: list
       elements: dict
       returned: always
+    raids:
+      description: RAIDs that are online.
+      type: list
+      elements: dict
+      returned: always
+    qos:
+      description: The rate limits of the bdevs that have any.
+      type: list
+      elements: dict
+      returned: always
+    vhosts:
+      description: Vhost-blk controllers that serve a bdev.
+      type: list
+      elements: dict
+      returned: always
 controllers:
   description: NVMe controllers that are attached, with transport type, address and state.
   returned: success
@@ -102,18 +117,23 @@ bdevs:
   returned: success
   type: list
   elements: dict
+raids:
+  description: RAIDs in any state, with their members and what is rebuilt.
+  returned: success
+  type: list
+  elements: dict
 vhost:
-  description: The bdevs that vhost controllers serve.
+  description: Vhost controllers, each with the bdev that it serves, its socket and who is connected.
   returned: success
   type: list
   elements: dict
 """
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.excloud.diskengine.plugins.module_utils._connection import CONNECTION, connect
 from ansible_collections.excloud.diskengine.plugins.module_utils._describe import describe
 from ansible_collections.excloud.diskengine.plugins.module_utils._errors import DiskengineError
 from ansible_collections.excloud.diskengine.plugins.module_utils._graph import read_graph
-from ansible_collections.excloud.diskengine.plugins.module_utils._module import CONNECTION, connect
 
 
 def main() -> None:

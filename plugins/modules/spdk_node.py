@@ -35,6 +35,9 @@ seealso:
   - module: excloud.diskengine.spdk_lvol
   - module: excloud.diskengine.spdk_snapshot
   - module: excloud.diskengine.spdk_subsystem
+  - module: excloud.diskengine.spdk_raid
+  - module: excloud.diskengine.spdk_qos
+  - module: excloud.diskengine.spdk_vhost
   - module: excloud.diskengine.spdk_info
 """
 
@@ -76,9 +79,9 @@ results:
       returned: for transports
       sample: TCP
     name:
-      description: Name, for a controller, an lvstore, an lvol or a snapshot.
+      description: Name, for a controller, an lvstore, an lvol, a snapshot, a RAID or a vhost controller.
       type: str
-      returned: for controllers, lvstores, lvols and snapshots
+      returned: for controllers, lvstores, lvols, snapshots, RAIDs and vhost controllers
       sample: "1234"
     lvstore:
       description: The lvstore as it was given, for an lvol or a snapshot, and its name, for a disk.
@@ -91,9 +94,9 @@ results:
       returned: for subsystems
       sample: nqn.2024-01.io.excloud:storage.node-1.7.1234
     uuid:
-      description: UUID of an lvstore, an lvol or a snapshot.
+      description: UUID of an lvstore, an lvol, a snapshot or a RAID.
       type: str
-      returned: for lvstores, lvols and snapshots that are there
+      returned: for lvstores, lvols, snapshots and RAIDs that are there
       sample: 8b5a7a5c-62cb-4d3f-9a54-3c1e5fbf5d3a
     serial:
       description: Serial number of a disk's drive.
@@ -112,10 +115,43 @@ results:
       type: list
       elements: str
       returned: for controllers that are there
+    bdev:
+      description: The bdev as it was named, for rate limits.
+      type: str
+      returned: for rate limits
+    raid_state:
+      description: State of a RAID, see M(excloud.diskengine.spdk_raid).
+      type: str
+      returned: for RAIDs that are there, or would be
+    size_bytes:
+      description: Size of a RAID in bytes.
+      type: int
+      returned: for RAIDs that are there, or would be
+    rebuilding:
+      description: The leg of a RAID that is brought in sync.
+      type: str
+      returned: for RAIDs that are there, or would be
+    rebuild_percent:
+      description: How much of that is done.
+      type: int
+      returned: for RAIDs that are there, or would be
+    socket:
+      description: Socket of a vhost controller.
+      type: str
+      returned: for vhost controllers that are there
+    sessions:
+      description: Who is connected to a vhost controller.
+      type: list
+      elements: str
+      returned: for vhost controllers that are there
+    qemu:
+      description: Options of QEMU for a vhost controller, see M(excloud.diskengine.spdk_vhost).
+      type: dict
+      returned: for vhost controllers that are there
     deferred:
-      description: Whether what is needed for it can be known only after a drive was attached.
+      description: Whether what is needed for it can be known or done only later, as RV(results[].notes) says.
       type: bool
-      returned: for objects that wait for a drive
+      returned: for objects that wait for something
     alias:
       description: The other name of the bdev of an lvol or a snapshot.
       type: str
@@ -193,6 +229,16 @@ unmanaged:
       type: list
       elements: str
       returned: always
+    raids:
+      description: RAIDs by name.
+      type: list
+      elements: str
+      returned: always
+    vhosts:
+      description: Vhost controllers by name.
+      type: list
+      elements: str
+      returned: always
 actions:
   description: The calls that a run would send, in an order in which they can be sent.
   returned: in check mode, unless the target could not be reached
@@ -224,7 +270,7 @@ actions:
       sample: safe
 """
 
-from ansible_collections.excloud.diskengine.plugins.module_utils._module import run_node
+from ansible_collections.excloud.diskengine.plugins.module_utils._node import run_node
 
 
 def main() -> None:

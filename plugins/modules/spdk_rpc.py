@@ -81,9 +81,9 @@ code:
 import re
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.excloud.diskengine.plugins.module_utils._connection import CONNECTION, LOCK, connect
 from ansible_collections.excloud.diskengine.plugins.module_utils._errors import DiskengineError, RpcError
 from ansible_collections.excloud.diskengine.plugins.module_utils._lock import node_lock
-from ansible_collections.excloud.diskengine.plugins.module_utils._module import CONNECTION, LOCK, connect
 
 _READS = re.compile(r"(^|_)get(_|$)|^framework_wait_init$|^bdev_wait_for_examine$")
 

@@ -43,6 +43,17 @@ TASKS = {
     "subsystem again": {"subsystems": [SUBSYSTEM]},
     "subsystem fails": {"nqn": NQN, "serial_number": "other"},
     "subsystem away": {"nqn": NQN, "state": "absent"},
+    "raid one": {"name": "r", "base_bdevs": ["leg0", "leg1"]},
+    "raid again": {"raids": [{"name": "r", "base_bdevs": ["leg0", "leg1"]}]},
+    "raid fails": {"name": "r", "base_bdevs": ["leg0"]},
+    "qos one": {"bdev": "r", "rw_ios_per_sec": 1500},
+    "qos later": {"qos": [{"bdev": "r", "rw_ios_per_sec": 5000}]},
+    "qos fails": {"bdev": "r"},
+    "vhost one": {"name": "v", "bdev": "r"},
+    "vhost again": {"vhosts": [{"name": "v", "bdev": "r"}]},
+    "vhost fails": {"name": "w", "bdev": "r"},
+    "vhost away": {"name": "v", "state": "absent"},
+    "raid away": {"name": "r", "state": "absent"},
     "node one": {"transports": [{"trtype": "TCP"}], "lvols": [{**LVOL, "name": "c"}], "subsystems": [SUBSYSTEM]},
     "node again": {"lvols": [LVOL], "lvstores": [{"name": "lvs-0"}], "subsystems": [SUBSYSTEM]},
     "node document": {"desired": json.dumps({"lvols": [LVOL, {**LVOL, "name": "e"}]})},
@@ -70,6 +81,8 @@ TASKS = {
 
 def test_results_are_as_documented(target):
     target.call("bdev_malloc_create", {"name": "ram", "num_blocks": 8192, "block_size": 4096})
+    for name in ("leg0", "leg1"):
+        target.call("bdev_malloc_create", {"name": name, "num_blocks": 4096, "block_size": 4096})
     tasks = []
     for name, options in TASKS.items():
         module = f"excloud.diskengine.spdk_{name.split()[0]}"
@@ -122,6 +135,11 @@ def furnish(target):
     address = {"trtype": "TCP", "adrfam": "IPv4", "traddr": "127.0.0.1", "trsvcid": port}
     call("nvmf_subsystem_add_listener", {"nqn": NQN, "listen_address": address})
     call("nvmf_create_subsystem", {"nqn": NQN + ".open", "allow_any_host": True})
+    for name in ("leg0", "leg1"):
+        call("bdev_malloc_create", {"name": name, "num_blocks": 4096, "block_size": 4096})
+    call("bdev_raid_create", {"name": "mirror", "raid_level": "raid1", "base_bdevs": ["leg0", "leg1"]})
+    call("bdev_set_qos_limit", {"name": "mirror", "rw_ios_per_sec": 2000})
+    call("vhost_create_blk_controller", {"ctrlr": "vm", "dev_name": "mirror"})
 
 
 def test_what_is_read_can_be_asked_for(target):
@@ -158,7 +176,12 @@ def test_what_is_read_can_be_asked_for(target):
         "small/1": None,
     }
     assert done.result("Lists")["diff"] == []
-    assert done.result("Lists")["unmanaged"] == {"lvols": ["lvs-0/snap"], "subsystems": []}
+    assert done.result("Lists")["unmanaged"] == {
+        "lvols": ["lvs-0/snap"],
+        "subsystems": [],
+        "raids": ["mirror"],
+        "vhosts": ["vm"],
+    }
 
 
 def raw(target, *calls):

@@ -77,7 +77,7 @@ class Bdev:
         self.claim: str | None = None
         self.holders: list[Holder] = []
         self.rates: dict[str, int] = {}
-        self.rate_change_pending: str | None = None
+        self.rate_change_runs = False
         self.preferred = 0
         self.optimal_write_size = 0
         self.io_boundary = 0

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import struct
 from typing import Any
+from uuid import UUID
 
 from .decode import BDEV, STR, U32, Params, one_of, optional, required
 from .disks import Foreign
@@ -19,6 +20,8 @@ from .registry import method
 
 READ, WRITE_ZEROES = 0x02, 0x08
 INVALID_FIELD = 0x0002
+SUPERBLOCK = struct.Struct("<8s2H3I16s64sQ4IQ")
+"""As far as its sequence number."""
 COMMAND = struct.Struct("<B3xI32xQI12x")
 
 
@@ -68,7 +71,10 @@ def _answer(bdev: Any, offset: int, length: int, wanted: int) -> Any:
 def _head(content: Any) -> bytes:
     if isinstance(content, Foreign):
         return content.data
-    return {Lvstore: b"SPDKBLOB", Superblock: b"SPDKRAID"}.get(type(content), b"")
+    if isinstance(content, Superblock):
+        own, name = UUID(content.uuid).bytes, content.name.encode()
+        return SUPERBLOCK.pack(b"SPDKRAID", 1, 0, 0, 0, 0, own, name, 0, 0, 0, 0, 0, content.sequence)
+    return b"SPDKBLOB" if isinstance(content, Lvstore) else b""
 
 
 def _completion(status: int) -> str:

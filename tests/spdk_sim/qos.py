@@ -32,29 +32,28 @@ def setup(target: Any) -> None:
 def set_qos_limit(target: Any, params: Params) -> Any:
     """Set rate limits; the kinds not named keep theirs.
 
-    On a bdev without an I/O channel the first change never ends, so that later ones are refused until it is used.
+    A bdev that has limits and no I/O channel starts to enforce them whenever somebody opens it, which this call does
+    itself: it comes too early then.
     """
     bdev = target.bdevs.get(params.name)
     wanted = {rate: params.values[rate] for rate in RATES if rate in params.values}
     if not wanted:
         raise RpcFailure(-errno.EINVAL, "No rate limits specified")
-    if bdev.rate_change_pending and (bdev.rate_change_pending == "running" or not bdev.has_channel(target)):
+    if bdev.rate_change_runs or (any(bdev.rates.values()) and not bdev.has_channel(target)):
         text = f"Failed to configure rate limit: {STRERROR[errno.EAGAIN]}"
         raise RpcFailure(INVALID_PARAMS, text)
-    return _set(target, bdev, wanted)
+    return _set(bdev, wanted)
 
 
-def _set(target: Any, bdev: Any, wanted: dict[str, int]) -> Any:
+def _set(bdev: Any, wanted: dict[str, int]) -> Any:
     if wanted.get("rw_ios_per_sec"):
         wanted["rw_ios_per_sec"] = -(-wanted["rw_ios_per_sec"] // IOPS_STEP) * IOPS_STEP
     for rate in wanted.keys() - {"rw_ios_per_sec"}:
         wanted[rate] = min(wanted[rate], MAX_MEGABYTES)
-    before = any(bdev.rates.values())
-    bdev.rate_change_pending = "running"
+    bdev.rate_change_runs = True
     yield
     bdev.rates |= wanted
-    stuck = (before or any(bdev.rates.values())) and not bdev.has_channel(target)
-    bdev.rate_change_pending = "until used" if stuck else None
+    bdev.rate_change_runs = False
     return True
 
 
@@ -85,7 +84,9 @@ def _get_iostat(target: Any, chosen: list[Any], per_channel: bool) -> Any:
     yield
     out: dict[str, Any] = {"tick_rate": TICK_RATE, "ticks": int(target.now * TICK_RATE)}
     if per_channel:
-        return out | {"name": chosen[0].name, "channels": []}
+        bdev = chosen[0]
+        channel = {"thread_id": 1} | {k: v for k, v in _statistics(bdev).items() if k != "name"}
+        return out | {"name": bdev.name, "channels": [channel] if bdev.has_channel(target) else []}
     return out | {"bdevs": [_statistics(bdev) for bdev in chosen]}
 
 

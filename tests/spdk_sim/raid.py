@@ -83,7 +83,7 @@ class Raid(bdevs.Holder):
         self.operational = len(slots)
         self.block_size = 0
         self.num_blocks = 0
-        self.sequence = 1
+        self.sequence = 0
         self.on_disk: list[list[Any]] = []
         self.rebuild: dict[str, Any] | None = None
 
@@ -496,6 +496,9 @@ def add_base_bdev(target: Any, params: Params) -> Any:
         raise _refuse(errno.EINVAL, failed)
     if bdev.claim is not None:
         raise _refuse(errno.EPERM, failed)
+    found = bdev.medium.read() if bdev.medium else None
+    if isinstance(found, Superblock) and found.uuid != raid.uuid:
+        raise _refuse(errno.EEXIST, "Failed to add base bdev to RAID bdev")
     if raid.state == "configuring":
         _configure(raid, slot, bdev)
         _check_online(target, raid)

@@ -19,7 +19,10 @@ SCSI_TARGETS = 8
 
 
 class Controller(bdevs.Holder):
-    """One controller. ``bdev`` of blk, ``targets`` (number to bdev) of scsi; ``sessions`` are connected clients."""
+    """One controller. ``bdev`` of blk, ``targets`` (number to bdev) of scsi; ``sessions`` are connected clients.
+
+    ``started`` are those of them whose virtual machine has set the device up.
+    """
 
     def __init__(self, name: str, socket: str, cpumask: int) -> None:
         self.name = name
@@ -29,6 +32,7 @@ class Controller(bdevs.Holder):
         self.iops_threshold = 60000
         self.coalescing_set = False
         self.sessions: list[int] = []
+        self.started: set[int] = set()
         self.next_session = 0
 
     def describe(self) -> dict[str, Any]:
@@ -44,8 +48,8 @@ class Controller(bdevs.Holder):
                     "vid": number,
                     "id": number,
                     "name": f"{self.name}s{number}",
-                    "started": False,
-                    "max_queues": 0,
+                    "started": number in self.started,
+                    "max_queues": int(number in self.started),
                     "inflight_task_cnt": 0,
                 }
                 for number in self.sessions
@@ -68,8 +72,8 @@ class Controller(bdevs.Holder):
         return [{"method": "vhost_controller_set_coalescing", "params": params}]
 
     def opens_channel(self, target: Any) -> bool:
-        """A connected client does I/O."""
-        return bool(self.sessions)
+        """A client that has only connected does no I/O."""
+        return bool(self.started & set(self.sessions))
 
 
 class BlkController(Controller):
@@ -146,12 +150,14 @@ def setup(target: Any) -> None:
     target.vhost = {}
 
 
-def connect(target: Any, name: str) -> int:
-    """A client connects to a controller's socket; returns the session number."""
+def connect(target: Any, name: str, started: bool = False) -> int:
+    """A client connects to a controller's socket, and may set the device up; returns the session number."""
     controller = target.vhost[name]
     number = controller.next_session
     controller.next_session += 1
     controller.sessions.append(number)
+    if started:
+        controller.started.add(number)
     return number
 
 
@@ -169,9 +175,9 @@ def _cpumask(target: Any, text: str | None) -> int:
         mask = int(text, 16)
     except ValueError:
         raise failure(errno.EINVAL, INVALID_PARAMS) from None
-    if not mask & target.cpumask:
+    if not mask or mask & ~target.cpumask:
         raise failure(errno.EINVAL, INVALID_PARAMS)
-    return mask & target.cpumask
+    return mask
 
 
 def _socket(target: Any, name: str) -> str:

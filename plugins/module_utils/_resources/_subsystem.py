@@ -28,7 +28,7 @@ class SubsystemResource:
 
     kind = "subsystem"
     plural = "subsystems"
-    rank = 6
+    rank = 7
     options = _options.SUBSYSTEM
 
     @staticmethod

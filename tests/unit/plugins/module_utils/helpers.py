@@ -7,11 +7,13 @@ import copy
 from typing import Any
 
 from ansible_collections.excloud.diskengine.plugins.module_utils._catalog import resource_of
+from ansible_collections.excloud.diskengine.plugins.module_utils._errors import RpcError
 from ansible_collections.excloud.diskengine.plugins.module_utils._graph import Graph, read_graph
 from ansible_collections.excloud.diskengine.plugins.module_utils._options import KINDS as PLURALS
 from ansible_collections.excloud.diskengine.plugins.module_utils._plan import Plan, Wanted, make_plan
 from ansible_collections.excloud.diskengine.plugins.module_utils._releases import identify
-from spdk_sim import Target
+from ansible_collections.excloud.diskengine.plugins.module_utils._rpc import Call, Reply
+from spdk_sim import RpcFailure, Target
 
 MIB = 1 << 20
 GIB = 1 << 30
@@ -63,10 +65,25 @@ class Local:
         """The results of getters."""
         return [copy.deepcopy(self.target.call(call.method, call.params)) for call in calls]
 
+    def ask(self, calls: list) -> list:
+        """How each of some getters ended."""
+        return [self._reply(call) for call in calls]
 
-def read(target: Target) -> Graph:
-    """The graph of a simulated target, all of whose drives were looked at and are blank but for lvstores."""
+    def _reply(self, call: Call) -> Reply:
+        try:
+            return Reply(call, copy.deepcopy(self.target.call(call.method, call.params)))
+        except RpcFailure as failure:
+            return Reply(call, error=RpcError(call.method, call.subject, failure.code, failure.message))
+
+
+def read(target: Target, desired: list | None = None) -> Graph:
+    """The graph of a simulated target, all of whose drives were looked at and are blank but for lvstores.
+
+    What getters do not tell is looked at for ``desired``.
+    """
     graph = read_graph(Local(target))
+    for resource in {each.resource for each in desired or () if hasattr(each.resource, "look")}:
+        resource.look(Local(target), [each.options for each in desired or () if each.resource is resource], graph)
     graph.contents.update({bdev.name: [] for bdev in graph.bdevs.values() if bdev.drive and not bdev.claimed})
     return graph
 
@@ -85,7 +102,7 @@ def add_lvstore(target: Target, name: str, size: int = 1 * GIB, **params: Any) -
 
 def plan(target: Target, *desired: Wanted, **options: Any) -> Plan:
     """Plan for what a simulated target has now."""
-    return make_plan(list(desired), read(target), **options)
+    return make_plan(list(desired), read(target, list(desired)), **options)
 
 
 def carry_out(target: Target, planned: Plan) -> None:

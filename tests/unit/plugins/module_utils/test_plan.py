@@ -215,7 +215,7 @@ def test_lvstore_on_a_bdev_in_use(target):
     add_disk(target, "d2", 256 * MIB)
     raid = {"name": "raid", "raid_level": "raid1", "base_bdevs": ["d1", "d2"]}
     target.call("bdev_raid_create", raid)
-    assert_refused(plan(target, wanted), "bdev d1 is claimed by another user within the target")
+    assert_refused(plan(target, wanted), "bdev d1 is part of the RAID raid")
     target.call("bdev_raid_delete", {"name": "raid"})
     assert_works(target, plan(target, wanted), "bdev_lvol_create_lvstore")
 
@@ -450,7 +450,7 @@ def scsi_served(target: Target) -> str:
 def claimed(target: Target) -> str:
     lvol(target, "2", size=16)
     target.call("bdev_raid_create", {"name": "r", "raid_level": "raid1", "base_bdevs": ["lvs/1", "lvs/2"]})
-    return "it is claimed by another user within the target"
+    return "it is part of the RAID r"
 
 
 USES = [exported, served, scsi_served, claimed]

@@ -150,12 +150,17 @@ def everything(target: Target) -> list:
             hosts=[HOST],
             namespaces=[{"bdev": "lvs/1", "nsid": 3}],
         ),
+        want("raid", name="mirror", base_bdevs=["leg0", "leg1"]),
+        want("raid", name="strips", level="raid0", base_bdevs=["leg2"], strip_size="64KiB", superblock=True),
+        want("qos", bdev="mirror", rw_ios_per_sec=1000, rw_mbytes_per_sec=1, r_mbytes_per_sec=1, w_mbytes_per_sec=1),
+        want("vhost", name="vhost7", bdev="mirror", cpumask="1", readonly=True),
     ]
 
 
 def undo(desired: list) -> list:
     """Changes and removals of all of it."""
-    _transport, controller, lvstore, lvol, snapshot, *clones, subsystem = [each.options for each in desired]
+    _transport, controller, lvstore, lvol, snapshot, *clones, subsystem = [each.options for each in desired[:-4]]
+    mirror, strips, _qos, vhost = [each.options for each in desired[-4:]]
     purge = ["listeners", "hosts", "namespaces"]
     changed = {"listeners": [], "hosts": [], "namespaces": [], "purge": purge, "allow_any_host": False}
     return [
@@ -167,6 +172,11 @@ def undo(desired: list) -> list:
         ],
         [want("lvstore", name=lvstore["name"], state="absent")],
         [want("controller", name=controller["name"], state="absent")],
+        [want("raid", **{**mirror, "base_bdevs": ["leg0", "leg3"]})],
+        [
+            want("vhost", **{**vhost, "state": "absent"}),
+            *(want("raid", **{**each, "state": "absent"}) for each in (mirror, strips)),
+        ],
     ]
 
 
@@ -180,12 +190,15 @@ def all_actions(target: Target) -> list:
         for action in planned.actions:
             target.call(action.method, action.params)
             out.append(action)
+        target.advance(60)
     return out
 
 
 def with_disks(target: Target) -> Target:
     """A disk and a local drive; the target looks for nothing by itself."""
     add_disk(target, "disk", 1 * GIB)
+    for number in range(4):
+        add_disk(target, f"leg{number}", 16 << 20)
     add_drive(outside(target), DRIVE, 1 * GIB, 512, "test")
     target.bdevs.auto_examine = False
     return target
@@ -198,6 +211,7 @@ def test_every_release_takes_all_that_is_sent(text):
         name
         for path in sorted((ROOT / "plugins/module_utils/_resources").glob("*.py"))
         for name in re.findall(r'"((?:bdev|nvmf|vhost)_\w+)"', path.read_text())
+        if "_get_" not in name
     }
     assert {action.method for action in all_actions(target)} == in_source & set(ALL_METHODS)
 
@@ -224,7 +238,7 @@ def check_fields(where: str, values: dict, fields: list, objects: dict) -> None:
     assert not values.keys() - known.keys(), f"{where} does not know {values.keys() - known.keys()}"
     missing = {name for name, field in known.items() if field.get("required")} - values.keys()
     assert not missing, f"{where} lacks {missing}"
-    python = {"string": str, "boolean": bool, "enum": str, "object": dict, "uuid": str}
+    python = {"string": str, "boolean": bool, "enum": str, "object": dict, "uuid": str, "array": list}
     for name, value in values.items():
         kind = known[name]["type"]
         expected = python.get(kind, int)
