@@ -11,11 +11,18 @@ import os
 import stat
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+
+from ansible.module_utils.basic import AnsibleModule
 
 from ._errors import Unreachable
 
 _PAUSE = 0.1
+
+
+def lock_unless_check(module: AnsibleModule) -> AbstractContextManager:
+    """Return the lock of the module's target; check mode changes nothing and needs none."""
+    return nullcontext() if module.check_mode else node_lock(module.params["socket"], module.params["lock_wait"])
 
 
 @contextmanager

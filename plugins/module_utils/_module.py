@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import gc
-from contextlib import nullcontext
 from typing import Any, NoReturn
 
 from ansible.module_utils.basic import AnsibleModule
@@ -15,7 +14,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ._connection import CONNECTION, LOCK, MESSAGE_ITEMS, connect, joined
 from ._converge import Convergence, Outcome, converge
 from ._errors import DiskengineError
-from ._lock import node_lock
+from ._lock import lock_unless_check
 from ._plan import Wanted
 
 
@@ -48,10 +47,8 @@ def run_resource(resource: Any) -> NoReturn:
 def run(module: AnsibleModule, desired: list, assume_missing: bool) -> Convergence:
     """Bring the target of a module to the ``desired`` state, under the node's lock; a target that is none ends it."""
     gc.disable()  # nothing here is worth collecting before this short process ends
-    path = module.params["socket"]
-    lock = nullcontext() if module.check_mode else node_lock(path, module.params["lock_wait"])
     try:
-        with lock:
+        with lock_unless_check(module):
             return converge(lambda: connect(module), desired, module.check_mode, assume_missing)
     except DiskengineError as error:
         module.fail_json(msg=str(error))

@@ -128,14 +128,13 @@ previous:
   sample: /var/lib/diskengine/spdk.json.previous
 """
 
-from contextlib import nullcontext
 from typing import NoReturn
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.excloud.diskengine.plugins.module_utils._config_file import load, save
 from ansible_collections.excloud.diskengine.plugins.module_utils._connection import CONNECTION, LOCK, connect, joined
 from ansible_collections.excloud.diskengine.plugins.module_utils._errors import DiskengineError
-from ansible_collections.excloud.diskengine.plugins.module_utils._lock import node_lock
+from ansible_collections.excloud.diskengine.plugins.module_utils._lock import lock_unless_check
 from ansible_collections.excloud.diskengine.plugins.module_utils._restore import read_document, restore
 
 
@@ -152,9 +151,8 @@ def main() -> None:
         required_if=[("state", "saved", ["path"]), ("state", "restored", ["path"])],
         supports_check_mode=True,
     )
-    lock = nullcontext() if module.check_mode else node_lock(module.params["socket"], module.params["lock_wait"])
     try:
-        with lock:
+        with lock_unless_check(module):
             if module.params["state"] == "saved":
                 _save(module)
             else:
