@@ -101,7 +101,8 @@ def _extra_subsystem(nqn: str, graph: Graph) -> dict:
     evidence = f"it would belong to lvol {row[1]}" if row else "its NQN is none of ours"
     shown = [graph.key(namespace.bdev)[1] for namespace in graph.subsystems[nqn].namespaces.values()]
     shows = f"it shows {', '.join(shown)}" if shown else "it shows nothing"
-    return _extra("subsystem", nqn, f"no row names it; {evidence}; {shows}", namespaces=shown)
+    entry = _extra("subsystem", nqn, f"no row names it; {evidence}; {shows}", namespaces=shown)
+    return entry if shown else {**entry, "class": "stale"}
 
 
 def _extra_raid(name: str, graph: Graph) -> dict:

@@ -55,7 +55,7 @@ drift:
     class:
       description:
         - V(missing) is wanted and not there, V(different) is there in another way, V(extra) is there and nobody wants
-          it.
+          it, V(stale) is a subsystem that nobody wants and that shows nothing.
       type: str
       returned: always
       sample: missing
@@ -98,7 +98,7 @@ counts:
   description: Number of differences by class.
   returned: success
   type: dict
-  sample: {missing: 1, different: 0, extra: 2}
+  sample: {missing: 1, different: 0, extra: 2, stale: 0}
 lvstores:
   description: The lvstores of the target, with C(uuid), C(name), C(total_bytes) and C(free_bytes).
   returned: success
@@ -114,7 +114,7 @@ from ansible_collections.excloud.diskengine.plugins.module_utils._drift import f
 from ansible_collections.excloud.diskengine.plugins.module_utils._errors import DiskengineError
 from ansible_collections.excloud.diskengine.plugins.module_utils._graph import read_graph
 
-CLASSES = ("missing", "different", "extra")
+CLASSES = ("missing", "different", "extra", "stale")
 
 
 def main() -> None:

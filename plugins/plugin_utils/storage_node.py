@@ -10,7 +10,7 @@ import json
 EXPORTED = ("CREATING", "UP", "RESIZING")
 
 
-def storage_desired(node, transport_options=None, purge=(), drives=True, max_lvols=None, remove=()):
+def storage_desired(node, transport_options=None, purge=(), drives=True, max_lvols=None, remove=(), drift=()):
     """Return ``{desired, bind, problems}``.
 
     These are a JSON document as M(spdk_node) takes it, the new drives as M(pci_vfio_bind) takes them, and sentences on
@@ -19,11 +19,12 @@ def storage_desired(node, transport_options=None, purge=(), drives=True, max_lvo
     ``node`` is one node of M(desired_state_info), a dictionary or its document. An lvol is asked for only while its
     row is CREATING: one that is UP and not there has lost data, and an empty one in its place would hide that. For the
     same reason an lvstore is created only on a disk that is NEW. A row without placement is corrupt: it becomes a
-    problem and nothing is asked for it. ``remove`` names what is to go although no row ever said so.
+    problem and nothing is asked for it; so does a new one on a disk that is RETIRED, while nothing more is asked for
+    the others there. ``remove`` names what is to go although no row ever said so, or says which class of ``drift``.
     """
     rows = _parsed(node)
     lists, problems = _lists(rows, transport_options, purge, drives, max_lvols)
-    _add_removals(remove, rows, lists, problems)
+    _add_removals(_named(remove, drift), rows, lists, problems)
     new = [row for row in rows.get("disks", ()) if drives and row["state"] == "NEW"]
     bind = [{"serial": row["serial"], "bdf": row["bdf"], "persist": "udev"} for row in new]
     return {"desired": json.dumps(lists), "bind": bind, "problems": problems}
@@ -32,6 +33,7 @@ def storage_desired(node, transport_options=None, purge=(), drives=True, max_lvo
 def _lists(rows, transport_options, purge, drives, max_lvols=None):
     """Return the objects that rows ask for, by kind, and sentences on rows that were left out."""
     stores = _Stores(rows, drives)
+    retired = _retired(rows)
     lists: dict = {kind: [] for kind in ("transports", "disks", "lvols", "snapshots", "subsystems")}
     problems: list = []
     trtypes: dict = {}
@@ -43,7 +45,10 @@ def _lists(rows, transport_options, purge, drives, max_lvols=None):
             lists["lvols"].append(_absent(row, store, str(row["id"])))
             if row["nqn"]:
                 lists["subsystems"].append(_unexported(row, store))
-        if row["state"] not in EXPORTED:
+        if row["state"] not in EXPORTED or row["disk_id"] in retired and row["state"] != "CREATING":
+            continue
+        if row["disk_id"] in retired:
+            problems.append(f"lvol {row['id']} is to be on disk {row['disk_id']}, which is RETIRED; place it elsewhere")
             continue
         if row["defect"]:
             problems.append(f"lvol {row['id']} has {row['defect']}; it is left alone until its row is complete")
@@ -69,18 +74,37 @@ def _lists(rows, transport_options, purge, drives, max_lvols=None):
     return lists, problems
 
 
+def _retired(rows):
+    """Return the ids of the disks that are RETIRED."""
+    return {row["id"] for row in rows.get("disks", ()) if row["state"] == "RETIRED"}
+
+
+def _named(remove, drift):
+    """Return what to remove object by object; what a class stands for shows what was seen, and nothing else."""
+    named = [item for item in remove if item.get("object")]
+    for item in remove:
+        named += [
+            {**entry, "namespaces": [{"bdev": bdev} for bdev in entry["found"]["namespaces"]]}
+            for entry in drift
+            if (entry["class"], entry["kind"]) == (item.get("class"), item["kind"])
+        ]
+    return named
+
+
 def _add_removals(remove, rows, lists, problems):
     """Add what is to go to the lists; what a row names is left to its state."""
     if not remove:
         return
+    retired = _retired(rows)
     named = {f"{row['lvstore_name']}/{row['id']}" for row in rows.get("lvols", ())}
     named |= {f"{row['lvstore_name']}/{snapshot_name(row['id'])}" for row in rows.get("snapshots", ())}
-    named |= {row["nqn"] for row in rows.get("lvols", ())}
+    named |= {row["nqn"] for row in rows.get("lvols", ()) if row["disk_id"] not in retired}
     for item in remove:
         if item["object"] in named:
             problems.append(f"{item['kind']} {item['object']} is not removed, because a row names it")
         elif item["kind"] == "subsystem":
-            lists["subsystems"].append({"nqn": item["object"], "state": "absent"})
+            going = {"nqn": item["object"], "state": "absent"}
+            lists["subsystems"].append({**going, "namespaces": item["namespaces"]} if "namespaces" in item else going)
         else:
             store, _slash, name = item["object"].partition("/")
             lists[f"{item['kind']}s"].append({"name": name, "lvstore": store, "state": "absent"})
@@ -90,29 +114,40 @@ def storage_verified(node, part, transport_options=None, drives=True):
     """Return a document for M(spdk_drift_info) from one node of M(desired_state_info).
 
     ``part`` is ``desired``, what the rows that are UP say, every lvol with its UUID and size; or ``pending``, what is
-    being made or removed.
+    being made or removed, or is on a disk that is RETIRED, of which only the exports are told.
     """
     rows = _parsed(node)
+    retired = _retired(rows)
     settled = {
-        kind: [row for row in rows.get(kind, ()) if (row["state"] == "UP") == (part == "desired")]
+        kind: [
+            row
+            for row in rows.get(kind, ())
+            if (row["state"] == "UP" and row["disk_id"] not in retired) == (part == "desired")
+        ]
         for kind in ("lvols", "snapshots")
     }
     settled["disks"] = rows.get("disks", ())
     document, _problems = _lists(settled, transport_options, ("listeners", "hosts"), drives)
     if part == "desired":
         document["disks"] = [disk for disk in document["disks"] if disk.get("lvstore_uuid") and not disk["create"]]
-        document["lvols"] = [_existing(row, str(row["id"])) for row in settled["lvols"] if row["lvstore_uuid"]]
-        document["snapshots"] = [
-            _existing(row, snapshot_name(row["id"])) for row in settled["snapshots"] if row["lvstore_uuid"]
-        ]
+    for kind, name in (("lvols", str), ("snapshots", snapshot_name)):
+        there = [row for row in settled[kind] if row["state"] == "UP" and row["lvstore_uuid"]]
+        document[kind] += [_existing(row, name(row["id"])) for row in there]
     return json.dumps(document)
 
 
 def storage_drift(node, drift, lvstores):
-    """Return the differences that M(spdk_drift_info) found, and those between rows and counters of the target."""
+    """Return the differences that M(spdk_drift_info) found, and those between rows and counters of the target.
+
+    An export of an lvol whose disk is RETIRED is stale.
+    """
+    rows = _parsed(node)
+    retired = _retired(rows)
+    stale = {row["nqn"]: row["disk_id"] for row in rows.get("lvols", ()) if row["disk_id"] in retired}
+    told = [_stale(entry, stale[entry["object"]]) if entry["object"] in stale else entry for entry in drift]
     now = {store["uuid"]: store for store in lvstores}
     counted = []
-    for row in _parsed(node)["disks"]:
+    for row in rows["disks"]:
         store = now.get(row["lvstore_uuid"])
         found = {name: store[name] for name in ("total_bytes", "free_bytes")} if store else {}
         wanted = {name: row[name] for name in found}
@@ -129,7 +164,12 @@ def storage_drift(node, drift, lvstores):
                     "repair": ["record what the lvstore has"],
                 }
             )
-    return [*drift, *counted]
+    return [*told, *counted]
+
+
+def _stale(entry, disk):
+    shown = ", ".join(entry["found"]["namespaces"]) or "nothing"
+    return {**entry, "class": "stale", "cause": f"its disk {disk} is RETIRED; it shows {shown}"}
 
 
 def storage_transitions(node, results, lvstores=(), drives=True):
