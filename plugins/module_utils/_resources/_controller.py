@@ -106,7 +106,7 @@ def _attach(name: str, bdf: str, graph: Graph) -> Change:
             "bdev_nvme_attach_controller",
             {"name": name, "trtype": "PCIe", "traddr": bdf},
             f"attach the drive at {bdf}",
-            holds=(("controller", name), ("bdev", bdev)),
+            holds=(("controller", name), ("attached", bdf), ("bdev", bdev)),
             learns="bdevs",
             reveals=True,
         )
@@ -147,6 +147,7 @@ def _detach(found: Controller, graph: Graph) -> Change:
         f"detach the drive at {found.traddr}",
         holds=(
             ("controller", found.name),
+            ("attached", found.traddr),
             *(bdev.key for bdev in bdevs),
             *(("lvstore", store) for store in sorted(closed)),
             *(("bdev", lvol.alias) for lvol in lvols),

@@ -289,16 +289,18 @@ def _replace_legs(found: Raid, wanted: _Spec, graph: Graph) -> Change:
     if not missing:
         return Change(before, before, facts=facts, later=rebuild or None)
     if found.level not in _REDUNDANT:
-        legs = f"its legs are {_named(found.present)}, wanted {_named(wanted.legs)}"
-        raise Refusal(f"{legs}; a {found.level} has none to spare")
+        what = f"its legs are {_named(found.present)}, wanted {_named(wanted.legs)}"
+        raise Refusal(f"{what}; a {found.level} has none to spare")
     if rebuild:
         return Change(before, before, facts=facts, later=f"{rebuild}; {_named(missing)} follows when that is done")
     free = len(found.present) < len(found.members)
-    leg = _leg(missing[0], found.name, graph)
+    legs = [_leg(name, found.name, graph) for name in [n for n in missing if n in graph.bdevs] or missing]
+    for each in legs:
+        _require_fits(each, found, graph)
+    leg = legs[0]
     if leg.size is None:
         waits = f"{leg.name} is attached by this run, and SPDK may know it as a leg"
         return Change(before, before, facts=facts, waits=waits)
-    _require_fits(leg, found, graph)
     actions = []
     leaves = "" if free else wrong[0]
     if leaves:
@@ -322,13 +324,15 @@ def _replace_legs(found: Raid, wanted: _Spec, graph: Graph) -> Change:
     number = next(n for n, slot in enumerate(slots) if (slot.name == leaves if leaves else not slot.present))
     slots[number] = Member(leg.name, leg.uuid or "", True, slots[number].span)
     planned = found._replace(members=tuple(slots), rebuilding=leg.name, percent=0)
-    rest = missing[1:]
+    rest = [name for name in missing if name != leg.name]
     later = f"{leg.name} is brought in sync" + (f"; {_named(rest)} follows when that is done" if rest else "")
     after = _fields(planned, graph)
     return Change(before, after, actions, facts=facts, predict=lambda world: world.put_raid(planned), later=later)
 
 
 def _require_fits(leg: Bdev, found: Raid, graph: Graph) -> None:
+    if leg.size is None:
+        return
     own = graph.bdevs[found.name]
     span = max(member.span for member in found.members)
     if (leg.block_size, leg.md_size) != (own.block_size, own.md_size):
@@ -336,7 +340,7 @@ def _require_fits(leg: Bdev, found: Raid, graph: Graph) -> None:
             f"bdev {leg.name} has blocks of {leg.block_size} B with {leg.md_size} B of metadata, the RAID has "
             f"{own.block_size} B with {own.md_size} B; it cannot be a leg of it"
         )
-    if leg.size is not None and leg.size < span:
+    if leg.size < span:
         raise Refusal(f"bdev {leg.name} has {format_size(leg.size)}, a leg of this RAID needs {format_size(span)}")
     held = graph.superblocks.get(leg.name)
     if held is None:

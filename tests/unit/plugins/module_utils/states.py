@@ -12,7 +12,7 @@ from ansible_collections.excloud.diskengine.tests.unit.plugins.module_utils.help
     tcp,
     want,
 )
-from spdk_sim import RpcFailure, Target
+from spdk_sim import RpcFailure, Target, vhost
 from spdk_sim.fabric import add_drive, outside
 
 DISKS = ("d0", "d1", "d2")
@@ -23,6 +23,9 @@ CONTROLLERS = ("n0", "n1")
 DRIVES = ("0000:01:00.0", "0000:02:00.0", "0000:03:00.0")  # of which there are two
 SUBSYSTEMS = (nqn(0), nqn(1), nqn(2))
 HOSTS = (nqn("host0"), nqn("host1"))
+LEGS = ("m0", "m1", "m2")
+RAIDS = ("r0", "r1")
+VHOSTS = ("v0", "v1")
 LVOLS = tuple(f"{store}/{name}" for store in STORES for name in NAMES)
 BDEVS = (*DISKS, *LVOLS)
 DRIVE_BDEVS = (*DISKS, "n0n1")
@@ -71,11 +74,22 @@ def some_call(chance: random.Random) -> tuple[str, dict]:
         (4, "nvmf_subsystem_add_listener", {"nqn": nqn_, "listen_address": listen_address(chance.choice(PORTS))}),
         (2, "nvmf_subsystem_add_host", {"nqn": nqn_, "host": chance.choice(HOSTS)}),
         (1, "vhost_create_blk_controller", {"ctrlr": f"v{number % 2}", "dev_name": bdev}),
+        (1, "vhost_create_blk_controller", {"ctrlr": chance.choice(VHOSTS), "dev_name": chance.choice(RAIDS)}),
         (1, "bdev_raid_create", {"name": "raid", "raid_level": "raid1", "base_bdevs": chance.sample(BDEVS, 2)}),
+        (2, "bdev_raid_create", {**_mirror(chance), "superblock": chance.random() < 0.8}),
+        (1, "bdev_raid_remove_base_bdev", {"name": chance.choice(LEGS)}),
+        (1, "bdev_raid_add_base_bdev", {"raid_bdev": chance.choice(RAIDS), "base_bdev": chance.choice(LEGS)}),
+        (1, "bdev_raid_delete", {"name": chance.choice(RAIDS)}),
+        (1, "bdev_raid_set_options", {"process_max_bandwidth_mb_sec": number}),
+        (1, "bdev_set_qos_limit", {"name": chance.choice((*RAIDS, *BDEVS)), "r_mbytes_per_sec": number % 3}),
         (1, "bdev_malloc_delete", {"name": chance.choice(DISKS)}),
     )
     _weight, method, params = chance.choices(calls, [weight for weight, _method, _params in calls])[0]
     return method, params
+
+
+def _mirror(chance: random.Random) -> dict:
+    return {"name": chance.choice(RAIDS), "raid_level": "raid1", "base_bdevs": chance.sample(LEGS, 2)}
 
 
 def some_target(chance: random.Random) -> Target:
@@ -83,6 +97,8 @@ def some_target(chance: random.Random) -> Target:
     target = Target(release=chance.choice(["26.09", "26.09", "25.05", "24.05"]), seed=1, addresses=None)
     for name in DISKS:
         add_disk(target, name, 64 * MIB, chance.choice([512, 4096]))
+    for name in LEGS:
+        add_disk(target, name, chance.choice([16, 16, 16, 32]) * MIB, chance.choice([512, 4096, 4096, 4096]))
     other = outside(target)
     for bdf in DRIVES[:2]:
         add_drive(other, bdf, 64 * MIB, 4096, "test")
@@ -94,8 +110,11 @@ def some_target(chance: random.Random) -> Target:
             target.call(method, params)
         except RpcFailure:
             pass
-    if target.call("bdev_raid_get_bdevs", {"category": "configuring"}):  # it would take bdevs as they appear
-        target.call("bdev_raid_delete", {"name": "raid"})
+    for raid in target.call("bdev_raid_get_bdevs", {"category": "configuring"}):  # it would take bdevs as they appear
+        target.call("bdev_raid_delete", {"name": raid["name"]})
+    for name in target.vhost:
+        if chance.random() < 0.4:
+            vhost.connect(target, name, started=chance.random() < 0.5)
     return target
 
 
@@ -137,8 +156,21 @@ def some_desired(chance: random.Random) -> list:
     for store, name in {(chance.choice(STORES), chance.choice(SNAPSHOTS)) for _number in range(chance.randint(0, 4))}:
         options = state(0.5) | sometimes(0.9, lvol=lambda: chance.choice([*NAMES, *SNAPSHOTS]))
         out.append(want("snapshot", lvstore=store, name=name, **options))
+    for name in chance.sample(RAIDS, chance.choice([0, 0, 1, 2])):
+        legs = chance.sample(LEGS, 2) + (["nowhere"] if bad() else [])
+        options = state(0.4) | sometimes(0.9, base_bdevs=lambda given=legs: given)
+        options |= sometimes(0.2, superblock=lambda: chance.random() < 0.5)
+        out.append(want("raid", name=name, **options))
+    for bdev in chance.sample((*RAIDS, "d2", "s0/a"), chance.choice([0, 0, 1, 2])):
+        options = sometimes(0.7, rw_ios_per_sec=lambda: chance.choice([0, 1500, 3000]))
+        options |= sometimes(0.7, r_mbytes_per_sec=lambda: -1 if bad() else chance.randint(0, 2))
+        out.append(want("qos", bdev=bdev, **options))
+    for name in chance.sample(VHOSTS, chance.choice([0, 0, 1, 2])):
+        options = state(0.4) | sometimes(0.9, bdev=lambda: chance.choice((*RAIDS, *RAIDS, "s0/a", "d2", "nowhere")))
+        options |= sometimes(0.1, readonly=lambda: True, cpumask=lambda: chance.choice(["1", "0x1", "none"]))
+        out.append(want("vhost", name=name, **options))
     for nqn_ in chance.sample(SUBSYSTEMS, chance.randint(0, 3)):
-        bdevs = chance.sample([*LVOLS, *wanted_lvols, "s0/a", "s0/b", "d2"], chance.choice([0, 1, 1, 2, 3]))
+        bdevs = chance.sample([*LVOLS, *wanted_lvols, "s0/a", "s0/b", "d2", *RAIDS], chance.choice([0, 1, 1, 2, 3]))
         namespaces = [{"bdev": bdev, **sometimes(0.5, nsid=lambda: chance.randint(1, 3))} for bdev in bdevs]
         options = state(0.3) | sometimes(0.8, namespaces=lambda given=namespaces: given)
         options |= sometimes(0.7, listeners=lambda: [tcp(port) for port in chance.sample(PORTS, chance.randint(0, 3))])
