@@ -118,6 +118,10 @@ create:
 max_lvols:
   description: How many lvols and snapshots an lvstore that is created should be able to hold.
   type: int
+clear_method:
+  description: How the drive is cleared when an lvstore is created. SPDK takes V(unmap) without it.
+  type: str
+  choices: [none, unmap, write_zeroes]
 force:
   description: Serial number of the drive, to give up what is on it when an lvstore is created.
   type: str
@@ -150,6 +154,23 @@ allow_shrink:
     - Never done while something uses the lvol, because SPDK frees the clusters and yet reports an error.
   type: bool
   default: false
+growth:
+  description:
+    - How an lvol that is there grows. SPDK does not clear the clusters that it takes, and hosts see the new size at
+      once.
+    - With V(zeroed) nobody ever reads old data in the new bytes. Free clusters are cleared first, in steps of 1 GiB, by
+      an lvol C(diskengine_zero_<name>) that takes them and is deleted with C(clear_method=write_zeroes), and then the
+      lvol grows by them. Hosts stay connected. A run that was cut off is gone on with where the size of the lvol is.
+    - That is possible for a thick lvol in an lvstore that has no thin lvol, as one is that had snapshots or is a
+      clone, because a write to a thin lvol takes a free cluster at any time. Otherwise it is refused.
+    - V(plain) is right where all free clusters of the lvstore are known to be zero, or where nobody uses the lvol yet.
+  type: str
+  choices: [zeroed, plain]
+  default: zeroed
+zero_limit:
+  description: How much of an lvol a run zeroes with C(growth=zeroed) at most. The next run goes on.
+  type: str
+  default: 64GiB
 clone_of:
   description:
     - Snapshot in the same lvstore that the lvol is made as a clone of. It then has the snapshot's size, or grows to
@@ -442,7 +463,8 @@ for _fragment, _text in {
     "QOS": _one_or_many(_QOS, "qos"),
     "VHOST": _one_or_many(_VHOST, "vhosts"),
     "SUBSYSTEM": _one_or_many(_SUBSYSTEM, "subsystems"),
-    "EVERYTHING": "options:\n" + indent(
+    "EVERYTHING": "options:\n"
+    + indent(
         _DOCUMENT
         + _many(_TRANSPORT, "transports", "default: []")
         + _many(_CONTROLLER, "controllers", "default: []")

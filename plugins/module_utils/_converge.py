@@ -41,6 +41,7 @@ class Outcome:
             "kind": self.planned.wanted.resource.kind,
             **self.planned.identity,
             **self.facts,
+            **{name: self.after[name] for name in getattr(self.planned.wanted.resource, "tells", ()) if self.after},
             "changed": bool(self.actions),
             "failed": self.error is not None,
         }
@@ -66,9 +67,7 @@ class Convergence(NamedTuple):
     lvstores: list
 
 
-def converge(
-    connect: Callable[[], Client], desired: list, dry_run: bool, assume_missing: bool = False
-) -> Convergence:
+def converge(connect: Callable[[], Client], desired: list, dry_run: bool, assume_missing: bool = False) -> Convergence:
     """Bring one target to the ``desired`` state (a list of Wanted).
 
     ``dry_run`` stops after planning. After a failed call the state is read again, and an object that is as wanted has

@@ -70,6 +70,7 @@ DISK = {
     "lvstore_uuid": {"type": "str"},
     "create": {"type": "bool", "default": False},
     "max_lvols": {"type": "int"},
+    "clear_method": {"type": "str", "choices": ["none", "unmap", "write_zeroes"]},
     "force": {"type": "str"},
 }
 
@@ -80,6 +81,8 @@ LVOL = {
     "thin": {"type": "bool"},
     "clear_method": {"type": "str", "choices": ["default", "none", "unmap", "write_zeroes"]},
     "allow_shrink": {"type": "bool", "default": False},
+    "growth": {"type": "str", "choices": ["zeroed", "plain"], "default": "zeroed"},
+    "zero_limit": {"type": "str", "default": "64GiB"},
     "clone_of": {"type": "str"},
     "independent": {"type": "str", "choices": ["inflate", "decouple"]},
     "uuid": {"type": "str"},

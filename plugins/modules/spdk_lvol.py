@@ -13,8 +13,9 @@ description:
   - Creates, grows, and deletes lvols, also as clones of snapshots.
   - An lvol that a namespace, a vhost controller or a RAID uses is neither deleted nor made smaller.
   - An lvol whose lvstore is not loaded is never taken to be gone.
-  - SPDK clears clusters when they are given back, if at all, and not when they are allocated. A new or larger lvol
-    shows what its clusters held before, unless whatever gave them back was cleared by O(clear_method=write_zeroes).
+  - SPDK clears clusters when they are given back, if at all, and not when they are allocated. A new lvol shows what
+    its clusters held before, unless whatever gave them back was cleared by O(clear_method=write_zeroes). One that
+    grows does not, see O(growth).
 author:
   - The excloud.diskengine developers (@excloud)
 extends_documentation_fragment:
@@ -39,6 +40,13 @@ EXAMPLES = r"""
     name: "1234"
     lvstore: lvs-disk-7
     size: 100GiB
+
+- name: It grows, at most by 200 GiB in one run; hosts stay connected and read zeroes in what is new
+  excloud.diskengine.spdk_lvol:
+    name: "1234"
+    lvstore: lvs-disk-7
+    size: 150GiB
+    zero_limit: 200GiB
 
 - name: Many in one task, over one connection
   excloud.diskengine.spdk_lvol:
@@ -92,6 +100,11 @@ results:
       type: str
       returned: when it is there
       sample: lvs-disk-7/1234
+    size:
+      description: Its size in bytes as it is now, or would be in check mode.
+      type: int
+      returned: when it is there
+      sample: 107374182400
     changed:
       description: Whether something was sent for the object, or would be in check mode.
       type: bool

@@ -157,6 +157,11 @@ results:
       type: str
       returned: for lvols and snapshots that are there
       sample: lvs-disk-7/1234
+    size:
+      description: Bytes that an lvol has now, or would have in check mode.
+      type: int
+      returned: for lvols that are there
+      sample: 107374182400
     total_clusters:
       description: Clusters of an lvstore for data.
       type: int

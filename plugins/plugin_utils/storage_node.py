@@ -10,7 +10,16 @@ import json
 EXPORTED = ("CREATING", "UP", "RESIZING")
 
 
-def storage_desired(node, transport_options=None, purge=(), drives=True, max_lvols=None, remove=(), drift=()):
+def storage_desired(
+    node,
+    transport_options=None,
+    purge=(),
+    drives=True,
+    lvstore_options=None,
+    growth_options=None,
+    remove=(),
+    drift=(),
+):
     """Return ``{desired, bind, problems}``.
 
     These are a JSON document as M(spdk_node) takes it, the new drives as M(pci_vfio_bind) takes them, and sentences on
@@ -21,16 +30,17 @@ def storage_desired(node, transport_options=None, purge=(), drives=True, max_lvo
     same reason an lvstore is created only on a disk that is NEW. A row without placement is corrupt: it becomes a
     problem and nothing is asked for it; so does a new one on a disk that is RETIRED, while nothing more is asked for
     the others there. ``remove`` names what is to go although no row ever said so, or says which class of ``drift``.
+    ``lvstore_options`` are those of new lvstores, ``growth_options`` those of lvols that are RESIZING.
     """
     rows = _parsed(node)
-    lists, problems = _lists(rows, transport_options, purge, drives, max_lvols)
+    lists, problems = _lists(rows, transport_options, purge, drives, lvstore_options, growth_options)
     _add_removals(_named(remove, drift), rows, lists, problems)
     new = [row for row in rows.get("disks", ()) if drives and row["state"] == "NEW"]
     bind = [{"serial": row["serial"], "bdf": row["bdf"], "persist": "udev"} for row in new]
     return {"desired": json.dumps(lists), "bind": bind, "problems": problems}
 
 
-def _lists(rows, transport_options, purge, drives, max_lvols=None):
+def _lists(rows, transport_options, purge, drives, lvstore_options=None, growth_options=None):
     """Return the objects that rows ask for, by kind, and sentences on rows that were left out."""
     stores = _Stores(rows, drives)
     retired = _retired(rows)
@@ -38,7 +48,8 @@ def _lists(rows, transport_options, purge, drives, max_lvols=None):
     problems: list = []
     trtypes: dict = {}
     if drives:
-        lists["disks"] = [_disk(row, max_lvols) for row in rows.get("disks", ()) if row["state"] in ("NEW", "UP")]
+        used = (row for row in rows.get("disks", ()) if row["state"] in ("NEW", "UP"))
+        lists["disks"] = [_disk(row, lvstore_options or {}) for row in used]
     for row in rows.get("lvols", ()):
         store = stores.of(row)
         if row["state"] == "DELETING" and store:
@@ -58,6 +69,8 @@ def _lists(rows, transport_options, purge, drives, max_lvols=None):
             continue
         if row["state"] == "CREATING":
             lists["lvols"].append(_lvol(row, store))
+        elif row["state"] == "RESIZING":
+            lists["lvols"].append({**_existing(row, str(row["id"])), **(growth_options or {})})
         lists["subsystems"].append(_subsystem(row, store, purge))
         trtypes.update(dict.fromkeys(listener["trtype"] for listener in row["listeners"]))
     for row in rows.get("snapshots", ()):
@@ -179,13 +192,16 @@ def storage_transitions(node, results, lvstores=(), drives=True):
     be made has no UUID yet and its row has none.
     """
     rows = _parsed(node)
-    complete = {
-        _identity(entry): entry for entry in _parsed(results) if not entry["failed"] and not entry.get("deferred")
-    }
+    entries = {_identity(entry): entry for entry in _parsed(results)}
+    complete = {key: entry for key, entry in entries.items() if not entry["failed"] and not entry.get("deferred")}
     stores = _Stores(rows, drives)
     found = {store["uuid"]: store for store in lvstores}
     changes = [_disk_change(row, complete.get(("disk", row["serial"])), found) for row in rows.get("disks", ())]
-    changes += [_lvol_change(row, stores.of(row), complete) for row in rows.get("lvols", ())]
+    for row in rows.get("lvols", ()):
+        if row["state"] == "RESIZING":
+            changes.append(_resize_change(row, entries.get(("lvol", stores.of(row), str(row["id"])))))
+        else:
+            changes.append(_lvol_change(row, stores.of(row), complete))
     changes += [_snapshot_change(row, stores.of(row), complete) for row in rows.get("snapshots", ())]
     return [change for change in changes if change]
 
@@ -213,14 +229,14 @@ def _parsed(value):
     return json.loads(value) if isinstance(value, str) else value
 
 
-def _disk(row, max_lvols):
+def _disk(row, lvstore_options):
     wanted = {
         "serial": row["serial"],
         "bdf": row["bdf"],
         "lvstore": _store_name(row),
         "lvstore_uuid": row["lvstore_uuid"],
         "create": row["state"] == "NEW" and not row["lvstore_uuid"],
-        "max_lvols": max_lvols,
+        **lvstore_options,
     }
     return {name: value for name, value in wanted.items() if value is not None}
 
@@ -232,6 +248,7 @@ def _lvol(row, store):
         "size": str(row["size_bytes"]),
         "thin": row["thin"],
         "clear_method": row["clear_method"],
+        "growth": "plain",  # of one that is half made: nobody has used it
     }
 
 
@@ -295,6 +312,16 @@ def _lvol_change(row, store, complete):
         return _change("lvol", row, "UP", nqn=row["nqn"], uuid=entry["uuid"])
     if row["state"] == "DELETING" and (entry and (exported or not row["nqn"]) or not store and not row["uuid"]):
         return _change("lvol", row, "GONE")
+    return None
+
+
+def _resize_change(row, entry):
+    """How far an lvol has grown is recorded even if it failed then: all of it is old data or zero."""
+    size = entry.get("size", 0) if entry else 0
+    if size >= row["size_bytes"] and not entry["failed"]:
+        return _change("lvol", row, "UP", zeroed_bytes=row["size_bytes"])
+    if row["zeroed_bytes"] < size < row["size_bytes"]:
+        return _change("lvol", row, "RESIZING", zeroed_bytes=size)
     return None
 
 

@@ -114,7 +114,7 @@ def test_lvols(target):
         target,
         ("one", "spdk_lvol", {"name": "a", "lvstore": "lvs-0", "size": "1GiB", "thin": True}, [create]),
         ("list", "spdk_lvol", {"lvols": several}, [create] * 3),
-        ("grow", "spdk_lvol", {"name": "b", "lvstore": "lvs-0", "size": "20MiB"}, [resize]),
+        ("grow", "spdk_lvol", {"name": "b", "lvstore": "lvs-0", "size": "20MiB", "growth": "plain"}, [resize]),
         ("shrink", "spdk_lvol", {"name": "b", "lvstore": "lvs-0", "size": "8MiB", "allow_shrink": True}, [resize]),
         ("absent", "spdk_lvol", {"name": "a", "lvstore": "lvs-0", "state": "absent"}, [delete]),
         (
@@ -124,7 +124,7 @@ def test_lvols(target):
                 "lvols": [
                     {"name": "c", "lvstore": "lvs-0", "state": "absent"},
                     {"name": "e", "lvstore": "lvs-0", "size": "4MiB"},
-                    {"name": "d", "lvstore": "lvs-0", "size": "16MiB"},
+                    {"name": "d", "lvstore": "lvs-0", "size": "16MiB", "growth": "plain"},
                 ]
             },
             [delete, create, resize],
@@ -363,7 +363,7 @@ def test_snapshots_and_clones(target):
         ("lvol", "spdk_lvol", thick, [create]),
         ("one", "spdk_snapshot", first, [snapshot]),
         ("two", "spdk_snapshot", {"snapshots": [first, second]}, [snapshot]),
-        ("grow", "spdk_lvol", {**thick, "size": "12MiB"}, ["bdev_lvol_resize"]),
+        ("grow", "spdk_lvol", {**thick, "size": "12MiB", "growth": "plain"}, ["bdev_lvol_resize"]),
         ("clones", "spdk_lvol", {"lvols": clones}, [clone] * 4 + ["bdev_lvol_resize", inflate, decouple, decouple]),
     )
     found = lvols(target)

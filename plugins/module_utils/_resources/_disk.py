@@ -108,6 +108,7 @@ def _lvstore(options: dict, bdev: Bdev) -> dict:
         "name": options["lvstore"],
         "bdev": bdev.name,
         "max_lvols": options["max_lvols"],
+        "clear_method": options["clear_method"],
         "force": options["force"],
         "import_existing": True,
     }

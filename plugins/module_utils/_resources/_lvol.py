@@ -11,6 +11,7 @@ from .._errors import Refusal
 from .._graph import LVOL_PRODUCT, Bdev, Graph, Lvol, Lvstore
 from .._plan import DESTRUCTIVE, Action, Change, Missing
 from .._sizes import format_size, lvol_size, parse_size
+from ._growth import Growth, forget, grow_zeroed, helper_of, remove_helper, resize
 
 _BLOCK_SIZE = 4096
 
@@ -42,6 +43,7 @@ class LvolResource(InLvstore):
     plural = "lvols"
     rank = 3
     clone_rank = 5
+    tells = ("size",)
     options = _options.LVOL
 
     @staticmethod
@@ -290,33 +292,38 @@ def _compare(found: Lvol, store: Lvstore, size: int | None, options: dict, graph
             else "it is thick, wanted thin; SPDK cannot change that in place"
         )
     before = _fields(found)
+    helper = helper_of(found, graph)
     if size is None:
         return Change(before, before, facts=facts)
-    size_in_mib, real = lvol_size(size, store.cluster_size)
+    real = lvol_size(size, store.cluster_size)[1]
     notes = _rounding(size, real, store)
-    if real == found.size:
+    if real == found.size and not helper:
         return Change(before, before, facts=facts, notes=notes)
-    grow = real > found.size
-    clusters = 0 if found.thin else (real - found.size) // store.cluster_size
-    needs_freed = grow and _needs_freed(store, clusters, graph)
-    if not grow:
+    clusters = (real - found.size) // store.cluster_size
+    needs_freed = not found.thin and _needs_freed(store, clusters, graph)
+    if real < found.size:
         _require_shrinkable(found, real, options, graph)
-    action = Action(
-        "bdev_lvol_resize",
-        {"name": found.alias, "size_in_mib": size_in_mib},
-        f"{'grow' if grow else 'shrink'} from {format_size(found.size)} to {format_size(real)}",
-        risk="safe" if grow else DESTRUCTIVE,
-        **_keys(found.alias, store, needs_freed),
-    )
-    planned = found._replace(size=real)
+        growth = Growth(real, [resize(found, real, risk=DESTRUCTIVE, **_keys(found.alias, store, False))], [])
+    elif options["growth"] == "plain" or _is_half_made(found, options):
+        growth = Growth(real, [resize(found, real, **_keys(found.alias, store, needs_freed))], [])
+    else:
+        growth = grow_zeroed(found, real, store, options, graph)
+    planned = found._replace(size=growth.size)
 
     def predict(world: Graph) -> None:
         world.lvols[store.name, found.name] = planned
         own_name = found.uuid or found.alias
-        world.bdevs[own_name] = world.bdevs[own_name]._replace(size=real)
-        _take(world, store.name, clusters)
+        world.bdevs[own_name] = world.bdevs[own_name]._replace(size=growth.size)
+        _take(world, store.name, 0 if found.thin else (growth.size - (found.size or 0)) // store.cluster_size)
+        if helper:
+            forget(helper, world)
 
-    return Change(before, _fields(planned), [action], facts=facts, predict=predict, notes=notes)
+    return Change(before, _fields(planned), growth.actions, facts=facts, predict=predict, notes=[*notes, *growth.notes])
+
+
+def _is_half_made(lvol: Lvol, options: dict) -> bool:
+    """Tell whether an lvol is a new clone that has not got its size yet: nobody has written to it."""
+    return lvol.uuid is None or (bool(options["clone_of"]) and lvol.parent != "" and not lvol.allocated)
 
 
 def _require_shrinkable(lvol: Lvol, real: int, options: dict, graph: Graph) -> None:
@@ -334,6 +341,7 @@ def _delete(found: Lvol, store: Lvstore, graph: Graph) -> Change:
     user = graph.user(found.uuid or "")
     if user:
         raise Refusal(f"it is {user}; take that away first")
+    helper = helper_of(found, graph)
     action = Action(
         "bdev_lvol_delete",
         {"name": found.alias},
@@ -344,10 +352,11 @@ def _delete(found: Lvol, store: Lvstore, graph: Graph) -> Change:
     )
 
     def predict(world: Graph) -> None:
-        del world.lvols[store.name, found.name]
-        if found.uuid and found.uuid in world.bdevs:
-            world.remove_bdev(found.uuid)
+        forget(found, world)
+        if helper:
+            forget(helper, world)
         if not found.thin:
             _take(world, store.name, -((found.size or 0) // store.cluster_size))
 
-    return Change(_fields(found), None, [action], facts={"uuid": found.uuid, "alias": found.alias}, predict=predict)
+    actions = [*([remove_helper(helper)] if helper else []), action]
+    return Change(_fields(found), None, actions, facts={"uuid": found.uuid, "alias": found.alias}, predict=predict)

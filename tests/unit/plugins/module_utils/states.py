@@ -145,16 +145,19 @@ def some_desired(chance: random.Random) -> list:
         options |= sometimes(0.2, max_lvols=lambda: chance.choice([1, 100]))
         out.append(want("lvstore", name="bad/name" if bad() else store, **options))
     wanted_lvols = chance.sample(LVOLS, chance.randint(0, 6))
+    independent = set()  # nobody wants snapshots of them at the same time
     for lvol in wanted_lvols:
         store, name = lvol.split("/")
         options = state(0.5) | sometimes(0.2, thin=lambda: True) | sometimes(0.4, allow_shrink=lambda: True)
         options |= sometimes(0.9, size=lambda: chance.choice(["0", "big"]) if bad() else f"{chance.randint(1, 50)}MiB")
+        options |= sometimes(0.5, growth=lambda: "plain")
         options |= sometimes(0.2, clone_of=lambda: chance.choice(SNAPSHOTS))
         options |= sometimes(0.2, independent=lambda: chance.choice(["inflate", "decouple"]))
+        independent |= {name} if "independent" in options else set()
         options |= sometimes(0.03, uuid=lambda: "00000000-0000-4000-8000-000000000000")
         out.append(want("lvol", lvstore="nowhere" if bad() else store, name="a/b" if bad() else name, **options))
     for store, name in {(chance.choice(STORES), chance.choice(SNAPSHOTS)) for _number in range(chance.randint(0, 4))}:
-        options = state(0.5) | sometimes(0.9, lvol=lambda: chance.choice([*NAMES, *SNAPSHOTS]))
+        options = state(0.5) | sometimes(0.9, lvol=lambda: chance.choice(sorted({*NAMES, *SNAPSHOTS} - independent)))
         out.append(want("snapshot", lvstore=store, name=name, **options))
     for name in chance.sample(RAIDS, chance.choice([0, 0, 1, 2])):
         legs = chance.sample(LEGS, 2) + (["nowhere"] if bad() else [])

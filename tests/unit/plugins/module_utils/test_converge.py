@@ -367,7 +367,7 @@ def next_day(serial: str) -> list:
         want("disk", serial=serial, bdf=BDF, lvstore="lvs-9", create=True),
         want("lvol", lvstore="lvs-9", name="9", size="8MiB"),
         want("subsystem", nqn=nqn(9), namespaces=[{"bdev": "lvs-9/9", "nsid": 1}], listeners=[tcp()]),
-        want("lvol", lvstore="lvs", name="1", size="20MiB"),
+        want("lvol", lvstore="lvs", name="1", size="20MiB", growth="plain"),
         want("snapshot", lvstore="lvs", name="s2", lvol="1"),
         want("snapshot", lvstore="lvs", name="s1", state="absent"),
         want("lvol", lvstore="lvs", name="2", state="absent"),

@@ -395,28 +395,92 @@ def test_lvol_thin_or_thick(target):
         assert_works(target, plan(target, want("lvol", name=name, lvstore="lvs", thin=thin)))
 
 
-def test_lvol_grown(target):
+def growth(size, **options):
+    return want("lvol", name="1", lvstore="lvs", size=size, **options)
+
+
+def zeroing(target, before, after):
+    """The calls of one step: free clusters are taken, cleared as they are given back, and taken again."""
+    (store,) = target.call("bdev_lvol_get_lvstores")
+    taken = {"lvol_name": "diskengine_zero_1", "size_in_mib": after - before, "thin_provision": False}
+    return [
+        ("bdev_lvol_create", {**taken, "clear_method": "write_zeroes", "uuid": store["uuid"]}),
+        ("bdev_lvol_delete", {"name": "lvs/diskengine_zero_1"}),
+        ("bdev_lvol_resize", {"name": "lvs/1", "size_in_mib": after}),
+    ]
+
+
+STEP = ["bdev_lvol_create", "bdev_lvol_delete", "bdev_lvol_resize"]
+
+
+def test_lvol_grown_where_it_is_known_to_be_zero(target):
     lvol(target, size=8)
-    planned = plan(target, want("lvol", name="1", lvstore="lvs", size="13MiB"))
-    assert calls(planned) == [("bdev_lvol_resize", {"name": "lvs/1", "size_in_mib": 13})]
+    planned = plan(target, growth("13MiB", growth="plain"))
+    assert calls(planned) == [("bdev_lvol_resize", {"name": "lvs/1", "size_in_mib": 16})]
     assert planned.actions[0].risk == _plan.SAFE
     assert planned.actions[0].summary == "grow from 8 MiB to 16 MiB"
     assert_works(target, planned, "bdev_lvol_resize")
 
 
+def test_lvol_grown_by_zeroed_clusters(target):
+    lvol(target, size=8)
+    planned = plan(target, growth("13MiB"))
+    assert calls(planned) == zeroing(target, 8, 16)
+    assert {action.risk for action in planned.actions} == {_plan.SAFE}
+    assert_works(target, planned, *STEP)
+
+
+def test_lvol_grown_in_steps_up_to_the_limit():
+    target = Target(seed=1, addresses=None)
+    add_lvstore(target, "lvs", 4 * GIB)
+    lvol(target, size=8)
+    planned = plan(target, growth("3GiB", zero_limit="1.5GiB"))
+    assert calls(planned) == [*zeroing(target, 8, 1032), *zeroing(target, 1032, 1544)]
+    (entry,) = planned.objects
+    assert entry.change.notes == ["1528 MiB are left for the next run (zero_limit 1.5GiB)"]
+    carry_out(target, planned)
+    assert_works(target, plan(target, growth("3GiB")), *STEP, *STEP)
+
+
+def test_lvol_grown_after_a_run_that_was_cut_off(target):
+    lvol(target, size=8)
+    lvol(target, "diskengine_zero_1", size=4)
+    planned = plan(target, growth("16MiB"))
+    assert_works(target, planned, "bdev_lvol_delete", *STEP)
+
+
+def test_what_a_run_that_was_cut_off_left_is_removed_when_nothing_is_to_grow(target):
+    lvol(target, size=8)
+    lvol(target, "diskengine_zero_1", size=4)
+    assert_works(target, plan(target, growth("8MiB")), "bdev_lvol_delete")
+    lvol(target, "diskengine_zero_1", size=4)
+    gone = want("lvol", name="1", lvstore="lvs", state="absent")
+    assert_works(target, plan(target, gone), "bdev_lvol_delete", "bdev_lvol_delete")
+
+
+def test_lvol_not_grown_where_old_data_could_show(target):
+    lvol(target, "thin", thin=True)
+    assert_refused(
+        plan(target, want("lvol", name="thin", lvstore="lvs", size="64MiB")),
+        "it is thin, so it would grow by bytes that show old data",
+        "growth: plain grows it all the same",
+    )
+    lvol(target, size=8)
+    assert_refused(plan(target, growth("16MiB")), "the thin lvol thin takes free clusters of lvstore lvs at any time")
+    assert_works(target, plan(target, growth("16MiB", growth="plain")), "bdev_lvol_resize")
+
+
 def test_lvol_grown_while_exported(target):
     lvol(target)
     export(target)
-    assert_works(target, plan(target, want("lvol", name="1", lvstore="lvs", size="16MiB")), "bdev_lvol_resize")
+    assert_works(target, plan(target, growth("16MiB")), *STEP)
 
 
 def test_lvol_grown_beyond_what_is_free(target):
     lvol(target, size=8)
     free = target.call("bdev_lvol_get_lvstores")[0]["free_clusters"]
-    too_much = want("lvol", name="1", lvstore="lvs", size=f"{(free + 3) * 4}MiB")
-    assert_refused(plan(target, too_much), f"no space: it needs {free + 1} clusters")
-    all_of_it = want("lvol", name="1", lvstore="lvs", size=f"{(free + 2) * 4}MiB")
-    assert_works(target, plan(target, all_of_it), "bdev_lvol_resize")
+    assert_refused(plan(target, growth(f"{(free + 3) * 4}MiB")), f"no space: it needs {free + 1} clusters")
+    assert_works(target, plan(target, growth(f"{(free + 2) * 4}MiB")), *STEP)
 
 
 def test_lvol_shrunk_only_when_asked(target):

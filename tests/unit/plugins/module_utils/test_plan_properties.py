@@ -303,7 +303,8 @@ def touched(action, graph) -> tuple[set, set]:
         return {("bdev", params["name"])}, {("store", params["name"].split("/")[0])}
     if method == "bdev_lvol_delete":
         store, name = params["name"].split("/")
-        parent = graph.lvols[store, name].parent
+        lvol = graph.lvols.get((store, name))  # not there yet if the plan makes and deletes it
+        parent = lvol.parent if lvol else ""
         family = {("bdev", f"{store}/{parent}")} if parent else set()
         return {("bdev", params["name"]), *family}, {("store", store)}
     if method == "bdev_lvol_resize":

@@ -164,7 +164,7 @@ def undo(desired: list) -> list:
     purge = ["listeners", "hosts", "namespaces"]
     changed = {"listeners": [], "hosts": [], "namespaces": [], "purge": purge, "allow_any_host": False}
     return [
-        [want("subsystem", **{**subsystem, **changed}), want("lvol", **{**lvol, "size": "16MiB"})],
+        [want("subsystem", **{**subsystem, **changed}), want("lvol", **{**lvol, "size": "16MiB", "growth": "plain"})],
         [
             want("subsystem", nqn=subsystem["nqn"], state="absent"),
             want("snapshot", **{**snapshot, "state": "absent"}),

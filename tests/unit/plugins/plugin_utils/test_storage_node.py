@@ -31,6 +31,7 @@ def row(number=1, state="CREATING", **changes):
         "lvstore_uuid": STORE,
         "uuid": UUID if state != "CREATING" else None,
         "size_bytes": 10 << 30,
+        "zeroed_bytes": 5 << 30 if state == "RESIZING" else None,
         "thin": True,
         "clear_method": "unmap",
         "nqn": f"nqn.2024-01.io.excloud:storage.n1.d1.{number}",
@@ -87,7 +88,14 @@ def test_a_new_lvol():
     assert document == {
         "transports": [{"trtype": "TCP"}],
         "lvols": [
-            {"name": "1", "lvstore": STORE, "size": str(10 << 30), "thin": True, "clear_method": "unmap"},
+            {
+                "name": "1",
+                "lvstore": STORE,
+                "size": str(10 << 30),
+                "thin": True,
+                "clear_method": "unmap",
+                "growth": "plain",
+            },
         ],
         "subsystems": [
             {
@@ -106,8 +114,32 @@ def test_a_new_lvol():
 def test_an_lvol_that_was_made_is_exported_but_never_made_again(state):
     """An empty lvol in the place of one that is gone would hide the loss; the UUID shows a stranger of that name."""
     document, problems = desired(row(state=state))
-    assert "lvols" not in document and not problems
+    assert all("uuid" in lvol for lvol in document.get("lvols", ())) and not problems
     assert document["subsystems"][0]["namespaces"] == [{"bdev": f"{STORE}/1", "nsid": 1, "bdev_uuid": UUID}]
+
+
+def test_an_lvol_that_is_to_grow():
+    document, problems = desired(row(state="RESIZING"), growth_options={"growth": "plain"})
+    grown = {"name": "1", "lvstore": STORE, "uuid": UUID, "size": str(10 << 30), "growth": "plain"}
+    assert document["lvols"] == [grown] and not problems
+
+
+@pytest.mark.parametrize(
+    ("found", "recorded"),
+    [
+        ({"size": 10 << 30, "failed": False}, {"to": "UP", "zeroed_bytes": 10 << 30}),
+        ({"size": 11 << 30, "failed": False}, {"to": "UP", "zeroed_bytes": 10 << 30}),
+        ({"size": 7 << 30, "failed": False}, {"to": "RESIZING", "zeroed_bytes": 7 << 30}),
+        ({"size": 7 << 30, "failed": True}, {"to": "RESIZING", "zeroed_bytes": 7 << 30}),
+        ({"size": 5 << 30, "failed": True}, None),
+        ({"failed": True}, None),
+    ],
+)
+def test_how_far_a_resize_got(found, recorded):
+    rows = node(lvols=[row(state="RESIZING")])
+    entry = {"kind": "lvol", "lvstore": STORE, "name": "1", **found}
+    expected = [{"kind": "lvol", "id": 1, "from": "RESIZING", "revision": 7, **recorded}] if recorded else []
+    assert storage_transitions(rows, [entry]) == expected
 
 
 def test_other_states_are_left_alone():
@@ -165,10 +197,11 @@ def test_nothing_is_asked_of_an_empty_node():
 def test_the_document_is_what_the_module_takes():
     rows = node(
         [disk(3), disk(4, "UP")],
-        [row(1), row(2, "UP"), row(5, "DELETING")],
+        [row(1), row(2, "UP"), row(4, "RESIZING"), row(5, "DELETING")],
         [snapshot(1), snapshot(2, "DELETING")],
     )
-    document = json.loads(storage_desired(rows, {"max_queue_depth": 256}, ["hosts"], max_lvols=9)["desired"])
+    found = storage_desired(rows, {"max_queue_depth": 256}, ["hosts"], lvstore_options={"max_lvols": 9})
+    document = json.loads(found["desired"])
     assert all(document.values())
     lists = {kind: {"type": "list", "elements": "dict", "options": options} for kind, options in KINDS.items()}
     assert not ArgumentSpecValidator(lists).validate(document).error_messages
@@ -263,7 +296,7 @@ def disks(*rows, **options):
 
 
 def test_a_new_disk_is_bound_and_gets_an_lvstore():
-    wanted, bind = disks(disk(3), max_lvols=100)
+    wanted, bind = disks(disk(3), lvstore_options={"max_lvols": 100})
     assert wanted == [
         {"serial": "S3", "bdf": "0000:03:00.0", "lvstore": "lvs-3", "create": True, "max_lvols": 100},
     ]
