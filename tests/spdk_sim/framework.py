@@ -318,6 +318,7 @@ def _bdev_config(target: Any, batches: bool) -> Any:
     out += [mallocs, []] if batches else mallocs
     out.append(_entry("bdev_nvme_set_options", target.options.nvme))
     out += [controllers] if batches else controllers
+    out += nvme.policies(target)
     out.append(_entry("bdev_nvme_set_hotplug", target.options.hotplug))
     out += bdevs.config(target)
     out.append({"method": "bdev_wait_for_examine"})

@@ -46,13 +46,17 @@ KELVIN = 2**64 - 273
 
 
 class Path:
-    """One connection. ``server``/``subsystem`` are the other end, ``alternates`` further addresses (failover)."""
+    """One connection, with options of its own. ``alternates`` are further addresses (failover)."""
 
-    def __init__(self, trid: dict[str, str], server: Any, subsystem: Subsystem, cntlid: int) -> None:
+    def __init__(self, trid: dict[str, str], server: Any, subsystem: Subsystem, params: Params) -> None:
         self.trid = trid
         self.server = server
         self.subsystem = subsystem
-        self.cntlid = cntlid
+        self.cntlid = 0
+        self.options = params.values
+        self.hostaddr = params.hostaddr or ""
+        self.hostsvcid = params.hostsvcid or ""
+        self.loss_timeout = params.or_default("ctrlr_loss_timeout_sec", 0)
         self.alternates: list[dict[str, str]] = []
         self.disabled = False
         self.lost_at: float | None = None
@@ -72,13 +76,14 @@ class Path:
             and (served.listener(self.address) is not None)
         )
 
-    def state(self, controller: Controller) -> str:
+    @property
+    def state(self) -> str:
         """The state as bdev_nvme_get_controllers names it."""
         if self.disabled:
             return "disabled"
         if self.lost_at is None:
             return "enabled"
-        return "reconnect_is_delayed" if controller.loss_timeout else "failed"
+        return "reconnect_is_delayed" if self.loss_timeout else "failed"
 
     def disconnect(self) -> None:
         """Close the connection."""
@@ -110,28 +115,24 @@ class InUse:
 class Controller:
     """A named controller with its paths and bdevs by nsid."""
 
-    def __init__(self, name: str, hostnqn: str, mode: str, params: Params) -> None:
+    def __init__(self, name: str, hostnqn: str, mode: str) -> None:
         self.name = name
         self.hostnqn = hostnqn
         self.mode = mode
         self.paths: list[Path] = []
         self.bdevs: dict[int, NvmeBdev] = {}
         self.hot_removed = False
-        self.hostaddr = params.hostaddr or ""
-        self.hostsvcid = params.hostsvcid or ""
-        self.options = params.values
-        self.loss_timeout = params.or_default("ctrlr_loss_timeout_sec", 0)
         self.policy = {"policy": "active_passive"}
 
     def describe(self) -> dict[str, Any]:
         """The element of bdev_nvme_get_controllers."""
         out = []
         for path in self.paths:
-            each: dict[str, Any] = {"state": path.state(self), "trid": visible(path.trid)}
+            each: dict[str, Any] = {"state": path.state, "trid": visible(path.trid)}
             if path.alternates:
                 each["alternate_trids"] = path.alternates
             each["cntlid"] = path.cntlid
-            host = {"nqn": self.hostnqn, "addr": self.hostaddr, "svcid": self.hostsvcid}
+            host = {"nqn": self.hostnqn, "addr": path.hostaddr, "svcid": path.hostsvcid}
             each["host"] = host | {"no_shn_notification": False}
             out.append(each)
         return {"name": self.name, "ctrlrs": out}
@@ -164,6 +165,7 @@ class NvmeBdev(Bdev):
         self.nsid = nsid
         self.numa_id = -1
         self.policy = dict(controller.policy)
+        self.policy_is_own = False
         self.chosen = False
         self.defaults = defaults
         if controller.paths[0].trid["trtype"] != "PCIe":
@@ -181,9 +183,9 @@ class NvmeBdev(Bdev):
         paths = [self._describe_path(target, path) for path in self.controller.paths]
         out: dict[str, Any] = {"nvme": paths, "mp_policy": self.policy["policy"]}
         if self.policy["policy"] == "active_active":
-            out["selector"] = self.policy.get("selector", "round_robin")
+            out["selector"] = self.policy["selector"]
             if out["selector"] == "round_robin":
-                out["rr_min_io"] = self.policy.get("min_io", 4294967295)
+                out["rr_min_io"] = self.policy["min_io"]
         return out
 
     def _describe_path(self, target: Any, path: Path) -> dict[str, Any]:
@@ -229,10 +231,10 @@ def setup(target: Any) -> None:
 def next_event(target: Any) -> float | None:
     """When the next lost controller is given up."""
     times = [
-        path.lost_at + controller.loss_timeout
+        path.lost_at + path.loss_timeout
         for controller in target.nvme_controllers.values()
         for path in controller.paths
-        if path.lost_at is not None and controller.loss_timeout > 0
+        if path.lost_at is not None and path.loss_timeout > 0
     ]
     return min(times, default=None)
 
@@ -267,7 +269,7 @@ def _refresh_path(target: Any, controller: Controller, path: Path) -> None:
             bdev.chosen = False
         path.disconnect()
         path.lost_at = target.now
-    if 0 < controller.loss_timeout <= target.now - path.lost_at:
+    if 0 < path.loss_timeout <= target.now - path.lost_at:
         controller.paths.remove(path)
 
 
@@ -355,12 +357,13 @@ def _check_values(target: Any, params: Params) -> None:
             raise failure(errno.ENOKEY)
 
 
-def _check_existing(target: Any, controller: Controller, trid: dict[str, str], hostnqn: str, mode: str) -> None:
+def _check_existing(controller: Controller, trid: dict[str, str], hostnqn: str, mode: str, params: Params) -> None:
     head = f"A controller named {controller.name} already exists"
     if mode == "disable":
         raise RpcFailure(-errno.EALREADY, f"{head} and multipath is disabled")
     first = controller.paths[0].trid
-    if _network_path(first) == _network_path(trid):
+    here = controller.paths[0].hostaddr, controller.paths[0].hostsvcid
+    if _network_path(first) == _network_path(trid) and here == (params.hostaddr or "", params.hostsvcid or ""):
         raise RpcFailure(-errno.EALREADY, f"{head} with the specified network path")
     if first["subnqn"] != trid["subnqn"]:
         raise _invalid(f"{head}, but uses a different subnqn ({first['subnqn']})")
@@ -415,7 +418,7 @@ def attach(target: Any, params: Params) -> Any:
     mode = params.multipath or ("multipath" if target.release >= (25, 5) else "failover")
     existing = target.nvme_controllers.get(params.name)
     if existing is not None:
-        _check_existing(target, existing, trid, hostnqn, mode)
+        _check_existing(existing, trid, hostnqn, mode, params)
     else:
         for other in target.nvme_controllers.values():
             if other.hostnqn == hostnqn and any(path.trid == trid for path in other.paths):
@@ -433,7 +436,7 @@ def _attach(
         if trid["trtype"] == "PCIe":
             raise failure(errno.ENODEV) from None
         raise
-    policy = {"policy": "active_passive"} | (params.multipath_opts.values if params.multipath_opts else {})
+    policy = _policy(**(params.multipath_opts.values if params.multipath_opts else {}))
     if existing is not None:
         if mode == "failover":
             alternates = existing.paths[0].alternates
@@ -447,10 +450,10 @@ def _attach(
             raise failure(errno.EINVAL)
     controller = target.nvme_controllers.get(params.name)
     if controller is None:
-        controller = Controller(params.name, hostnqn, mode, params)
+        controller = Controller(params.name, hostnqn, mode)
         controller.policy = policy
         target.nvme_controllers[params.name] = controller
-    controller.paths.append(Path(trid, server, subsystem, 0))
+    controller.paths.append(Path(trid, server, subsystem, params))
     controller.paths[-1].connect(hostnqn, InUse(target, controller))
     _refresh_namespaces(target, controller)
     names = [bdev.name for _name, bdev in sorted(controller.bdevs.items())]
@@ -476,8 +479,8 @@ def detach(target: Any, params: Params) -> Any:
     return _detach_paths(target, controller, params)
 
 
-def _matches(trid: dict[str, str], controller: Controller, params: Params) -> bool:
-    ours = trid | {"hostaddr": controller.hostaddr, "hostsvcid": controller.hostsvcid}
+def _matches(trid: dict[str, str], path: Path, params: Params) -> bool:
+    ours = trid | {"hostaddr": path.hostaddr, "hostsvcid": path.hostsvcid}
     wanted = {key: value for key, value in params.values.items() if key in FILTER}
     return all(ours[key].lower() == value.lower() for key, value in wanted.items())
 
@@ -485,14 +488,14 @@ def _matches(trid: dict[str, str], controller: Controller, params: Params) -> bo
 def _detach_paths(target: Any, controller: Controller, params: Params) -> Any:
     hit = False
     for path in controller.paths:
-        matching = [trid for trid in path.alternates if _matches(trid, controller, params)]
-        hit = hit or bool(matching) or _matches(path.trid, controller, params)
+        matching = [trid for trid in path.alternates if _matches(trid, path, params)]
+        hit = hit or bool(matching) or _matches(path.trid, path, params)
     if not hit:
         raise failure(errno.ENXIO)
     yield
     for path in list(controller.paths):
-        path.alternates = [trid for trid in path.alternates if not _matches(trid, controller, params)]
-        if not _matches(path.trid, controller, params):
+        path.alternates = [trid for trid in path.alternates if not _matches(trid, path, params)]
+        if not _matches(path.trid, path, params):
             continue
         path.disconnect()
         if path.alternates:
@@ -586,10 +589,16 @@ def set_multipath_policy(target: Any, params: Params) -> Any:
 def _set_policy(bdev: NvmeBdev, params: Params) -> Any:
     yield
     bdev.chosen = False
-    bdev.policy = {"policy": params.policy, "selector": params.selector or "round_robin"}
-    if params.rr_min_io is not None:
-        bdev.policy["min_io"] = params.rr_min_io
+    bdev.policy = _policy(params.policy, params.selector, params.rr_min_io)
+    bdev.policy_is_own = True
     return True
+
+
+def _policy(policy: str = "active_passive", selector: str | None = None, min_io: int | None = None) -> dict[str, Any]:
+    if policy == "active_passive":
+        return {"policy": policy}
+    out: dict[str, Any] = {"policy": policy, "selector": selector or "round_robin"}
+    return out | {"min_io": min_io or 1} if out["selector"] == "round_robin" else out
 
 
 @method("bdev_nvme_set_preferred_path", BDEV, {"name": required(STR), "cntlid": required(U16)})
@@ -692,22 +701,37 @@ def set_keys(target: Any, params: Params) -> bool:
         if name is not None and not keyring.usable(target, name):
             raise failure(errno.ENOKEY)
     controller = _get(target, params.name)
-    controller.options = controller.options | params.values
+    for path in controller.paths:
+        path.options = path.options | params.values
     return True
 
 
 def config(target: Any) -> list[dict[str, Any]]:
     """framework_get_config entries of the attached controllers, one per path."""
     return [
-        {"method": "bdev_nvme_attach_controller", "params": _path_config(target, controller, trid)}
+        {"method": "bdev_nvme_attach_controller", "params": _path_config(target, controller, path, trid)}
         for controller in target.nvme_controllers.values()
         for path in controller.paths
         for trid in (path.trid, *path.alternates)
     ]
 
 
-def _path_config(target: Any, controller: Controller, trid: dict[str, str]) -> dict[str, Any]:
-    options = controller.options
+def policies(target: Any) -> list[dict[str, Any]]:
+    """framework_get_config entries of bdevs that do not spread I/O as by default."""
+    return [
+        {"method": "bdev_nvme_set_multipath_policy", "params": {"name": bdev.name} | _as_parameters(bdev.policy)}
+        for controller in target.nvme_controllers.values()
+        for bdev in controller.bdevs.values()
+        if bdev.policy_is_own or bdev.policy["policy"] != "active_passive"
+    ]
+
+
+def _as_parameters(policy: dict[str, Any]) -> dict[str, Any]:
+    return {"rr_min_io" if key == "min_io" else key: value for key, value in policy.items()}
+
+
+def _path_config(target: Any, controller: Controller, path: Path, trid: dict[str, str]) -> dict[str, Any]:
+    options = path.options
     out: dict[str, Any] = {"name": controller.name} | visible(trid)
     for key in ("prchk_reftag", "prchk_guard"):
         out[key] = options.get(key, False)
