@@ -13,6 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, Optional
 
+from ._errors import Unreachable
 from ._naming import DISCOVERY_NQN, is_uuid, observed_address
 from ._releases import Release
 from ._rpc import Call, Client
@@ -369,6 +370,14 @@ def read_graph(client: Client) -> Graph:
     release = client.release
     release.require_started(client.path)
     wanted = {kind: call for kind, call in _GETTERS.items() if call.method in release.methods}
+    if not release.may_read_bdevs("RDMA", ""):
+        for item in client.read([_GETTERS["controllers"]])[0]:
+            for path in item["ctrlrs"]:
+                if not release.may_read_bdevs(path["trid"]["trtype"], path["state"]):
+                    raise Unreachable(
+                        f"SPDK {release} may crash when its bdevs are read while controller {item['name']} is in state "
+                        f"{path['state']}: wait until its path is back or given up, or detach it"
+                    )
     answers = dict(zip(wanted, client.read(list(wanted.values()))))
     return build_graph(release, answers)
 

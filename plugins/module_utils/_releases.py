@@ -66,6 +66,7 @@ WITHOUT_EFFECT = {
 }
 
 _BATCHES = (26, 5)
+_BDEVS_READ_SAFELY = (26, 5)
 _RUNTIME_ONLY = "bdev_get_bdevs"
 
 
@@ -95,6 +96,13 @@ class Release(NamedTuple):
     def knows(self, method: str, parameter: str) -> bool:
         """Whether this release is new enough for ``parameter`` of ``method``."""
         return self.number >= SINCE.get(method, {}).get(parameter, OLDEST)
+
+    def may_read_bdevs(self, trtype: str, state: str) -> bool:
+        """Whether ``bdev_get_bdevs`` is safe with a path like that.
+
+        Older releases follow a pointer that an RDMA controller has only while it is connected (SPDK issue 3843).
+        """
+        return self.number >= _BDEVS_READ_SAFELY or trtype.upper() != "RDMA" or state == "enabled"
 
     def require_started(self, path: str) -> None:
         """Raise Unreachable while the target behind the socket ``path`` waits for ``framework_start_init``."""

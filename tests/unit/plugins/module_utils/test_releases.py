@@ -27,6 +27,7 @@ from ansible_collections.excloud.diskengine.tests.unit.plugins.module_utils.help
     ALL_METHODS,
     GIB,
     HOST,
+    Local,
     add_disk,
     nqn,
     plan,
@@ -38,7 +39,7 @@ from ansible_collections.excloud.diskengine.tests.unit.plugins.module_utils.help
 from ansible_collections.excloud.diskengine.tests.unit.plugins.module_utils.states import some_desired, some_target
 from spdk_sim import RpcFailure, Target
 from spdk_sim.catalogue import RELEASES, parse_release
-from spdk_sim.fabric import add_drive, outside
+from spdk_sim.fabric import add_drive, add_subsystem, outside
 
 ROOT = Path(_graph.__file__).resolve().parents[2]
 SCHEMA = Path(os.environ.get("SPDK_SCHEMA") or ROOT.parent / "shared/spdk/schema.yaml")
@@ -214,6 +215,27 @@ def test_every_release_takes_all_that_is_sent(text):
         if "_get_" not in name
     }
     assert {action.method for action in all_actions(target)} == in_source & set(ALL_METHODS)
+
+
+@pytest.mark.parametrize(("text", "trtype"), [("26.01", "RDMA"), ("26.01", "TCP"), ("26.05", "RDMA")])
+def test_older_releases_are_not_asked_for_bdevs_while_rdma_is_not_connected(text, trtype):
+    target = Target(release=text, addresses=None, rdma=True)
+    other = outside(target)
+    where = {**tcp(4420), "trtype": trtype, "adrfam": "IPv4"}
+    add_subsystem(other, {"nqn": nqn("far"), "addresses": [where], "namespaces": [{"size": 1 << 20}]})
+    times = {"ctrlr_loss_timeout_sec": -1, "reconnect_delay_sec": 1}
+    target.call("bdev_nvme_attach_controller", {"name": "c0", "subnqn": nqn("far"), **where, **times})
+    read(target)
+    other.call("nvmf_subsystem_remove_listener", {"nqn": nqn("far"), "listen_address": where})
+    client, asked = Local(target), []
+    answers = client.read
+    client.read = lambda calls: asked.extend(call.method for call in calls) or answers(calls)
+    if (text, trtype) == ("26.01", "RDMA"):
+        with pytest.raises(Unreachable, match="may crash when its bdevs are read while controller c0 is in state"):
+            _graph.read_graph(client)
+        assert asked == ["bdev_nvme_get_controllers"]
+    else:
+        assert _graph.read_graph(client).controllers["c0"].state == "reconnect_is_delayed"
 
 
 # --- against SPDK's own description of its methods ---
