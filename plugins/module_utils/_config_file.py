@@ -9,11 +9,11 @@ from __future__ import annotations
 import json
 import os
 import stat
-import tempfile
 from typing import NamedTuple, Optional
 
 from ._config import parse, unequal
 from ._errors import DiskengineError, Refusal
+from ._files import place
 
 _MODE = 0o600  # it may name keys, and hold some
 
@@ -59,10 +59,10 @@ def save(path: str, document: dict, dry_run: bool) -> Saved:
     previous = f"{path}.previous"
     if changed and not dry_run:
         try:
-            os.makedirs(os.path.dirname(path), exist_ok=True)
+            owner = _owner(path)
             if kept is not None:
-                _place(previous, kept, path)
-            _place(path, json.dumps(document, indent=2).encode() + b"\n", path)
+                place(previous, kept, _MODE, owner)
+            place(path, json.dumps(document, indent=2).encode() + b"\n", _MODE, owner)
         except OSError as error:
             raise DiskengineError(f"cannot save to {path}: {error.strerror}") from None
     return Saved(changed, diff, None if kept is None else previous)
@@ -86,25 +86,9 @@ def _entries(text: Optional[bytes], path: str) -> list:
         return []
 
 
-def _place(path: str, text: bytes, like: str) -> None:
-    """Put a file in place at once, with the owner of the file ``like`` where there is one."""
-    directory = os.path.dirname(path)
-    descriptor, temporary = tempfile.mkstemp(prefix=".diskengine-", dir=directory)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(text)
-            os.fchmod(file.fileno(), _MODE)
-            if os.path.exists(like):
-                owner = os.stat(like)
-                os.fchown(file.fileno(), owner.st_uid, owner.st_gid)
-            file.flush()
-            os.fsync(file.fileno())
-        os.rename(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
-    opened = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(opened)
-    finally:
-        os.close(opened)
+def _owner(path: str) -> Optional[tuple]:
+    """Return the user and group of the file that will be replaced, if there is one."""
+    if not os.path.exists(path):
+        return None
+    found = os.stat(path)
+    return found.st_uid, found.st_gid

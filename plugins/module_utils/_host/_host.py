@@ -17,16 +17,17 @@ import shlex
 import shutil
 import stat
 import subprocess
-import tempfile
 import time
 from typing import NamedTuple, Optional
 
 from .._errors import DiskengineError
+from .._files import place
 
 STATE = "/var/lib/diskengine"
 
 _SBIN = "/usr/sbin:/usr/bin:/sbin:/bin"
 _PROGRAM_DEADLINE = 300.0
+_FILE_MODE = 0o644
 
 
 class HostError(DiskengineError):
@@ -178,7 +179,7 @@ class Host:
             if step.kind == "write":
                 self.write(step.path, step.value)
             elif step.kind == "file":
-                self._place(step.path, step.value)
+                place(self.path(step.path), step.value.encode(), _FILE_MODE)
             elif step.kind == "link":
                 self._link(step.path, step.value)
             elif step.kind == "remove":
@@ -233,21 +234,6 @@ class Host:
     def sleep(self, seconds: float) -> None:
         """Wait."""
         time.sleep(seconds)
-
-    def _place(self, name: str, text: str) -> None:
-        path = self.path(name)
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(prefix=".diskengine-", dir=os.path.dirname(path))
-        try:
-            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                file.write(text)
-                os.fchmod(file.fileno(), 0o644)
-                file.flush()
-                os.fsync(file.fileno())
-            os.rename(temporary, path)
-        except BaseException:
-            os.unlink(temporary)
-            raise
 
     def _link(self, name: str, target: str) -> None:
         path = self.path(name)
