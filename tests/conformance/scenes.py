@@ -97,7 +97,8 @@ def _raid(scene: Scene) -> None:
 
 
 def _keys(scene: Scene) -> None:
-    scene.files.files[f"{DISKS}/key0"] = FileInfo("file", 64, 0o600)
+    psk = "NVMeTLSkey-1:01:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh+KfiaR:"
+    scene.files.files[f"{DISKS}/key0"] = FileInfo("file", 64, 0o600, content=psk)
     scene.files.files[f"{DISKS}/key1"] = FileInfo("file", 64, 0o644)
 
 

@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 from spdk_sim import Blocked, RpcFailure, Target
+from spdk_sim.files import FileInfo
+from support.secrets import dhchap, psk
 
 MIB = 2**20
 NQN = "nqn.2016-06.io.spdk:x"
@@ -202,3 +204,153 @@ def test_health_of_a_controller_that_is_not_connected() -> None:
     target.call(*health)
     target.call("nvmf_subsystem_remove_listener", {"nqn": NQN, "listen_address": address})
     assert refused(target, *health) == (-32603, "Internal error.")
+
+
+# --- keys: what two processes of the real program did (docs/spdk-facts.md)
+
+HOST = "nqn.2016-06.io.spdk:h"
+LISTENER = {"trtype": "TCP", "adrfam": "IPv4", "traddr": "127.0.0.1", "trsvcid": "4420"}
+SECURE = LISTENER | {"trsvcid": "4421"}
+CHAP = {"dhchap_key": "k0", "dhchap_ctrlr_key": "k1"}
+
+
+def store(target: Target, **texts: str) -> None:
+    """Write the files of keys."""
+    target.files.files.update({f"/{name}": FileInfo("file", content=text) for name, text in texts.items()})
+
+
+def two(**keys: str) -> tuple[Target, Target]:
+    """A target that lets a host in with keys, and the host, both with the same key files."""
+    target = Target(seed=1)
+    host = Target(seed=2, peers=[target])
+    for each in (target, host):
+        store(each, k0=dhchap("k0"), k1=dhchap("k1"), tls=psk("tls"), bad="garbage")
+        for name in ("k0", "k1", "tls", "bad"):
+            each.call("keyring_file_add_key", {"name": name, "path": f"/{name}"})
+    target.call("nvmf_create_transport", {"trtype": "TCP"})
+    target.call("nvmf_create_subsystem", {"nqn": NQN})
+    target.call("nvmf_subsystem_add_listener", {"nqn": NQN, "listen_address": LISTENER})
+    target.call("nvmf_subsystem_add_listener", {"nqn": NQN, "listen_address": SECURE, "secure_channel": True})
+    target.call("nvmf_subsystem_add_host", {"nqn": NQN, "host": HOST, **keys})
+    return target, host
+
+
+def attach(host: Target, address: dict[str, str] = LISTENER, **keys: str) -> tuple[int, str] | None:
+    """Attach as the host, and be detached before; the error, if there is one."""
+    if host.call("bdev_nvme_get_controllers"):
+        host.call("bdev_nvme_detach_controller", {"name": "n0"})
+    params = {"name": "n0", "subnqn": NQN, "hostnqn": HOST, "ctrlr_loss_timeout_sec": -1, "reconnect_delay_sec": 1}
+    try:
+        host.call("bdev_nvme_attach_controller", {**params, **address, **keys})
+    except RpcFailure as error:
+        return error.code, error.message
+    return None
+
+
+def state(host: Target) -> str:
+    """The state of the only path."""
+    return host.call("bdev_nvme_get_controllers")[0]["ctrlrs"][0]["state"]
+
+
+LOST = (-5, "Input/output error")
+STALE = (-1, "Operation not permitted")
+RESET = ("bdev_nvme_reset_controller", {"name": "n0"})
+
+
+def test_authentication() -> None:
+    target, host = two(**CHAP)
+    assert attach(host) == attach(host, dhchap_key="k1") == attach(host, dhchap_key="bad") == LOST
+    assert attach(host, dhchap_key="k0", dhchap_ctrlr_key="k0") == LOST
+    assert attach(host, dhchap_key="k0") is None
+    assert attach(host, **CHAP) is None
+    (pair,) = target.call("nvmf_subsystem_get_qpairs", {"nqn": NQN})
+    assert pair["auth"] == {"state": "completed", "digest": "sha512", "dhgroup": "ffdhe8192"}
+    assert [key["refcnt"] for key in host.call("keyring_get_keys")] == [2, 2, 1, 1]
+    host.call("bdev_nvme_detach_controller", {"name": "n0"})
+    assert [key["refcnt"] for key in host.call("keyring_get_keys")] == [1, 1, 1, 1]
+
+
+@pytest.mark.parametrize("in_place", [True, False])
+def test_a_rotated_key_interrupts_nobody_and_refuses_the_old_one(in_place: bool) -> None:
+    target, host = two(dhchap_key="k0")
+    attach(host, dhchap_key="k0")
+    if in_place:
+        store(target, k0=dhchap("new"))
+    else:
+        target.call("nvmf_subsystem_set_keys", {"nqn": NQN, "host": HOST, "dhchap_key": "k1"})
+    assert state(host) == "enabled"
+    assert refused(host, *RESET) == STALE
+    store(host, k0=dhchap("new" if in_place else "k1"))
+    assert state(host) == "reconnect_is_delayed"  # it never tries again
+    assert attach(host, dhchap_key="k0") is None
+
+
+def test_a_host_follows_while_it_is_connected() -> None:
+    target, host = two(dhchap_key="k0")
+    attach(host, dhchap_key="k0")
+    target.call("nvmf_subsystem_set_keys", {"nqn": NQN, "host": HOST, "dhchap_key": "k1"})
+    host.call("bdev_nvme_set_keys", {"name": "n0", "dhchap_key": "k1"})
+    host.call(*RESET)
+    assert state(host) == "enabled"
+    keys = {"name": "n0", "dhchap_key": "k0"}
+    assert refused(host, "bdev_nvme_set_keys", keys) == (-13, "Permission denied")
+    assert state(host) == "reconnect_is_delayed"
+
+
+def test_a_host_that_is_removed_and_added_comes_back() -> None:
+    target, host = two(dhchap_key="k0")
+    attach(host, dhchap_key="k0")
+    target.call("nvmf_subsystem_remove_host", {"nqn": NQN, "host": HOST})
+    assert target.call("nvmf_subsystem_get_qpairs", {"nqn": NQN}) == []
+    target.call("nvmf_subsystem_add_host", {"nqn": NQN, "host": HOST, "dhchap_key": "k0"})
+    assert state(host) == "enabled"
+    assert host.call("bdev_nvme_get_controllers")[0]["ctrlrs"][0]["cntlid"] == 2
+
+
+def test_a_key_that_was_removed_is_gone_for_its_hosts() -> None:
+    target, host = two(dhchap_key="k0")
+    attach(host, dhchap_key="k0")
+    target.call("keyring_file_remove_key", {"name": "k0"})
+    target.call("keyring_file_add_key", {"name": "k0", "path": "/k0"})
+    assert state(host) == "enabled"
+    assert attach(host, dhchap_key="k0") == LOST
+    shown = [(key["name"], key["removed"], key["refcnt"]) for key in target.call("keyring_get_keys")]
+    assert shown[-2:] == [("k0", False, 1), ("k0", True, 1)]
+    target.call("nvmf_subsystem_set_keys", {"nqn": NQN, "host": HOST, "dhchap_key": "k0"})
+    assert attach(host, dhchap_key="k0") is None
+    assert len(target.call("keyring_get_keys")) == 4
+
+
+def test_tls() -> None:
+    target, host = two(psk="tls")
+    assert attach(host, SECURE) == attach(host, psk="tls") == LOST
+    assert attach(host, SECURE, psk="tls") is None
+    store(target, tls=psk("new"))
+    host.call(*RESET)
+    assert attach(host, SECURE, psk="tls") is None  # the target has read it when it was given to the host
+    store(host, tls=psk("new"))
+    assert attach(host, SECURE, psk="tls") == LOST
+    target.call("nvmf_subsystem_remove_host", {"nqn": NQN, "host": HOST})
+    target.call("nvmf_subsystem_add_host", {"nqn": NQN, "host": HOST, "psk": "tls"})
+    assert attach(host, SECURE, psk="tls") is None
+
+
+def test_what_is_refused_about_keys() -> None:
+    target, _host = two()
+    other = {"nqn": NQN, "host": NQN}
+    for keys in ({"dhchap_ctrlr_key": "k0"}, {"psk": "bad"}, {"psk": "k0"}):
+        assert refused(target, "nvmf_subsystem_add_host", other | keys) == (-32603, "Internal error")
+    keys = {"nqn": NQN, "host": HOST, "dhchap_ctrlr_key": "k0"}
+    assert refused(target, "nvmf_subsystem_set_keys", keys) == (-22, "Invalid argument")
+    assert refused(target, "nvmf_subsystem_set_keys", keys | {"psk": "tls"})[0] == -32602
+
+
+def test_a_psk_is_lost_without_the_transport() -> None:
+    target = Target(seed=1)
+    store(target, tls=psk("tls"))
+    target.call("keyring_file_add_key", {"name": "tls", "path": "/tls"})
+    target.call("nvmf_create_subsystem", {"nqn": NQN})
+    target.call("nvmf_subsystem_add_host", {"nqn": NQN, "host": HOST, "psk": "tls"})
+    added = [e for e in target.call("framework_get_config", {"name": "nvmf"}) if e["method"].endswith("add_host")]
+    assert added == [{"method": "nvmf_subsystem_add_host", "params": {"nqn": NQN, "host": HOST}}]
+    assert target.call("keyring_get_keys")[0]["refcnt"] == 1

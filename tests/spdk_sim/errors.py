@@ -7,6 +7,7 @@ import errno
 
 STRERROR = {
     errno.EPERM: "Operation not permitted",
+    errno.EACCES: "Permission denied",
     errno.ENOENT: "No such file or directory",
     errno.EIO: "Input/output error",
     errno.ENXIO: "No such device or address",

@@ -15,6 +15,7 @@ class FileInfo(NamedTuple):
     size: int = 0
     mode: int = 0o600
     owned: bool = True
+    content: str = ""
 
 
 class MemoryFiles:
@@ -26,6 +27,10 @@ class MemoryFiles:
     def info(self, path: str) -> FileInfo | None:
         """What is at ``path``, or None."""
         return self.files.get(path)
+
+    def content(self, path: str) -> str:
+        """What is in the file at ``path``."""
+        return self.files[path].content
 
     def directory_exists(self, path: str) -> bool:
         """Whether a socket can be made in ``path``; in memory the vhost directory itself is the only one."""
@@ -56,6 +61,11 @@ class RealFiles:
         kinds = ((stat.S_ISDIR, "directory"), (stat.S_ISSOCK, "socket"), (stat.S_ISBLK, "block"))
         kind = next((name for test, name in kinds if test(found.st_mode)), "file")
         return FileInfo(kind, found.st_size, stat.S_IMODE(found.st_mode), found.st_uid == os.geteuid())
+
+    def content(self, path: str) -> str:
+        """What is in the file at ``path``."""
+        with open(path, encoding="latin-1") as file:
+            return file.read()
 
     def directory_exists(self, path: str) -> bool:
         """Whether a socket can be made in ``path`` below the vhost directory."""

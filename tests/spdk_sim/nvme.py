@@ -30,7 +30,7 @@ from .decode import (
     required,
 )
 from .errors import INTERNAL_ERROR, RpcFailure, TargetCrash, failure
-from .nvmf import ADRFAMS, MAX_NQN, UUID_PREFIX, Subsystem
+from .nvmf import ADRFAMS, KEYS, MAX_NQN, UUID_PREFIX, Subsystem
 from .registry import method
 
 MAX_NAME = 511
@@ -41,14 +41,52 @@ IO_QUEUES = 127
 QUEUE_REQUESTS = 512
 """What io_queue_requests becomes with the first queue pair."""
 MAX_IO = 131072
+PURPOSES = ("psk", "dhchap_key", "dhchap_ctrlr_key")
 KELVIN = 2**64 - 273
 """0 K in degrees Celsius as an unsigned number: the SPDK target reports no temperature."""
+
+
+class Keys:
+    """The keys of one connection of an initiator. A PSK is read when the controller is attached."""
+
+    def __init__(self, target: Any, names: dict[str, str]) -> None:
+        self.target = target
+        self.held = {purpose: keyring.take(target, names[purpose]) for purpose in PURPOSES if purpose in names}
+        self.psk = self._secret("psk", "NVMeTLSkey-1")
+
+    def release(self) -> None:
+        """Nothing holds them any more."""
+        for key in self.held.values():
+            keyring.give_back(self.target, key)
+        self.held = {}
+
+    def fit(self, server: Any, subsystem: Subsystem, address: dict[str, str], hostnqn: str) -> bool:
+        """Whether both sides can prove what they have to."""
+        if subsystem.listener(address).secure != ("psk" in self.held):
+            return False
+        if "psk" in self.held and self.psk != subsystem.psks.get(hostnqn, ""):
+            return False
+        theirs = subsystem.hosts.get(hostnqn, {})
+        return all(
+            purpose not in asking or (purpose in giving and self._same(server, theirs, purpose))
+            for purpose, asking, giving in (
+                ("dhchap_key", theirs, self.held),
+                ("dhchap_ctrlr_key", self.held, theirs),
+            )
+        )
+
+    def _same(self, server: Any, theirs: dict[str, keyring.Key], purpose: str) -> bool:
+        ours = self._secret(purpose, "DHHC-1")
+        return ours is not None and ours == keyring.secret(server, theirs[purpose], "DHHC-1")
+
+    def _secret(self, purpose: str, kind: str) -> str | None:
+        return keyring.secret(self.target, self.held[purpose], kind) if purpose in self.held else None
 
 
 class Path:
     """One connection, with options of its own. ``alternates`` are further addresses (failover)."""
 
-    def __init__(self, trid: dict[str, str], server: Any, subsystem: Subsystem, params: Params) -> None:
+    def __init__(self, trid: dict[str, str], server: Any, subsystem: Subsystem, params: Params, keys: Keys) -> None:
         self.trid = trid
         self.server = server
         self.subsystem = subsystem
@@ -57,6 +95,8 @@ class Path:
         self.hostaddr = params.hostaddr or ""
         self.hostsvcid = params.hostsvcid or ""
         self.loss_timeout = params.or_default("ctrlr_loss_timeout_sec", 0)
+        self.keys = keys
+        self.refused = False
         self.alternates: list[dict[str, str]] = []
         self.disabled = False
         self.lost_at: float | None = None
@@ -66,8 +106,12 @@ class Path:
         """The listen address the path uses."""
         return {key: value for key, value in self.trid.items() if key != "subnqn"}
 
+    def holds(self, hostnqn: str) -> bool:
+        """Whether the other end still keeps this connection."""
+        return self.reachable(hostnqn) and self.cntlid in self.subsystem.controllers
+
     def reachable(self, hostnqn: str) -> bool:
-        """Whether the other end still accepts this path."""
+        """Whether the other end still serves this path."""
         served = self.server.nvmf.subsystems.get(self.subsystem.nqn)
         return (
             served is self.subsystem
@@ -90,8 +134,14 @@ class Path:
         self.subsystem.controllers.pop(self.cntlid, None)
 
     def connect(self, hostnqn: str, in_use: Callable[[], bool]) -> None:
-        """Connect (again); the controller id changes each time."""
+        """Connect (again); the controller id changes each time. Where keys do not fit the path stays lost.
+
+        Authentication that failed once is never tried again on the same path (docs/spdk-facts.md).
+        """
         self.disconnect()
+        if self.refused or not self.keys.fit(self.server, self.subsystem, self.address, hostnqn):
+            self.refused = self.refused or not self.subsystem.listener(self.address).secure
+            raise failure(errno.EIO)
         self.cntlid = self.subsystem.connect(hostnqn, self.address, in_use)
         self.lost_at = None
 
@@ -260,17 +310,26 @@ def refresh(target: Any) -> None:
 def _refresh_path(target: Any, controller: Controller, path: Path) -> None:
     if path.disabled:
         return
-    if path.reachable(controller.hostnqn):
-        if path.lost_at is not None:
-            path.connect(controller.hostnqn, InUse(target, controller))
-        return
     if path.lost_at is None:
+        if path.holds(controller.hostnqn):
+            return
         for bdev in controller.bdevs.values():
             bdev.chosen = False
         path.disconnect()
         path.lost_at = target.now
+    if path.reachable(controller.hostnqn) and _reconnects(target, controller, path):
+        return
     if 0 < path.loss_timeout <= target.now - path.lost_at:
+        path.keys.release()
         controller.paths.remove(path)
+
+
+def _reconnects(target: Any, controller: Controller, path: Path) -> bool:
+    try:
+        path.connect(controller.hostnqn, InUse(target, controller))
+    except RpcFailure:
+        return False
+    return True
 
 
 def _refresh_namespaces(target: Any, controller: Controller) -> None:
@@ -298,6 +357,7 @@ def _refresh_namespaces(target: Any, controller: Controller) -> None:
 def _detach(target: Any, controller: Controller) -> None:
     for path in controller.paths:
         path.disconnect()
+        path.keys.release()
     for bdev in controller.bdevs.values():
         bdevs.unregister(target, bdev)
     controller.bdevs.clear()
@@ -352,7 +412,7 @@ def _check_values(target: Any, params: Params) -> None:
     times = [params.or_default(key, 0) for key in ("ctrlr_loss_timeout_sec", "reconnect_delay_sec")]
     if not framework.timeouts_fit(*times, params.or_default("fast_io_fail_timeout_sec", 0)):
         raise failure(errno.EINVAL)
-    for key in ("psk", "dhchap_key", "dhchap_ctrlr_key"):
+    for key in PURPOSES:
         if params.values.get(key) is not None and not keyring.usable(target, params.values[key]):
             raise failure(errno.ENOKEY)
 
@@ -448,13 +508,17 @@ def _attach(
             raise failure(errno.EEXIST)
         if existing.policy != policy:
             raise failure(errno.EINVAL)
-    controller = target.nvme_controllers.get(params.name)
-    if controller is None:
-        controller = Controller(params.name, hostnqn, mode)
+    controller = target.nvme_controllers.get(params.name) or Controller(params.name, hostnqn, mode)
+    path = Path(trid, server, subsystem, params, Keys(target, params.values))
+    try:
+        path.connect(hostnqn, InUse(target, controller))
+    except RpcFailure:
+        path.keys.release()
+        raise
+    if not controller.paths:
         controller.policy = policy
         target.nvme_controllers[params.name] = controller
-    controller.paths.append(Path(trid, server, subsystem, params))
-    controller.paths[-1].connect(hostnqn, InUse(target, controller))
+    controller.paths.append(path)
     _refresh_namespaces(target, controller)
     names = [bdev.name for _name, bdev in sorted(controller.bdevs.items())]
     if len(names) > params.or_default("max_bdevs", 128):
@@ -502,6 +566,7 @@ def _detach_paths(target: Any, controller: Controller, params: Params) -> Any:
             path.trid = path.alternates.pop(0)
             path.connect(controller.hostnqn, InUse(target, controller))
         elif len(controller.paths) > 1:
+            path.keys.release()
             controller.paths.remove(path)
         else:
             _detach(target, controller)
@@ -630,8 +695,9 @@ def _on_paths(action: str):
                 path.disconnect()
             elif action == "reset" or path.disabled:
                 path.disabled = False
-                if path.reachable(controller.hostnqn):
-                    path.connect(controller.hostnqn, InUse(target, controller))
+                if path.reachable(controller.hostnqn) and not _reconnects(target, controller, path):
+                    path.lost_at = target.now
+                    raise failure(errno.EPERM)
         return True
 
     return handler
@@ -696,13 +762,32 @@ def _after_hotplug() -> Any:
 )
 def set_keys(target: Any, params: Params) -> bool:
     """Replace the DH-HMAC-CHAP keys of a controller."""
-    for key in ("dhchap_key", "dhchap_ctrlr_key"):
+    for key in KEYS:
         name = params.values.get(key)
         if name is not None and not keyring.usable(target, name):
             raise failure(errno.ENOKEY)
     controller = _get(target, params.name)
+    return _set_keys(target, controller, {key: params.values[key] for key in KEYS if key in params.values})
+
+
+def _set_keys(target: Any, controller: Controller, names: dict[str, str]) -> Any:
+    """Authenticate again with other keys; where that fails the connection is lost."""
+    if list(names) == ["dhchap_ctrlr_key"]:
+        raise failure(errno.EINVAL)
+    yield
     for path in controller.paths:
-        path.options = path.options | params.values
+        psk = {"psk": path.keys.held["psk"]["name"]} if "psk" in path.keys.held else {}
+        if any(key not in target.keys for key in psk.values()):
+            raise failure(errno.ENOKEY)
+        path.keys.release()
+        path.keys = Keys(target, psk | names)
+        fit = path.keys.fit(path.server, path.subsystem, path.address, controller.hostnqn)
+        if path.lost_at is not None or (names and not fit):
+            path.refused = True
+            path.disconnect()
+            path.lost_at = path.lost_at if path.lost_at is not None else target.now
+            raise failure(errno.EACCES)
+        path.options = {key: value for key, value in path.options.items() if key not in KEYS} | names
     return True
 
 

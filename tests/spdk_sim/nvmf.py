@@ -117,7 +117,8 @@ class Subsystem:
         self.health: dict[str, int] = {}
         self.listeners: list[Listener] = []
         self.namespaces: dict[int, Namespace] = {}
-        self.hosts: dict[str, dict[str, str]] = {}
+        self.hosts: dict[str, dict[str, keyring.Key]] = {}
+        self.psks: dict[str, str] = {}
         self.next_cntlid = 0
         self.controllers: dict[int, dict[str, Any]] = {}
         self.destroying = False
@@ -134,7 +135,12 @@ class Subsystem:
         """Accept a controller and return its cntlid; ``in_use`` tells whether its initiator does I/O."""
         self.next_cntlid = self.next_cntlid + 1 if self.next_cntlid < self.max_cntlid else self.min_cntlid
         self.next_cntlid = max(self.next_cntlid, self.min_cntlid)
-        self.controllers[self.next_cntlid] = {"hostnqn": hostnqn, "address": address, "in_use": in_use}
+        self.controllers[self.next_cntlid] = {
+            "hostnqn": hostnqn,
+            "address": address,
+            "in_use": in_use,
+            "auth": "dhchap_key" in self.hosts.get(hostnqn, ()),
+        }
         return self.next_cntlid
 
     def describe(self, release: tuple[int, int]) -> dict[str, Any]:
@@ -194,8 +200,8 @@ def setup(target: Any) -> None:
     target.nvmf = Nvmf()
 
 
-def _visible_keys(keys: dict[str, str]) -> dict[str, str]:
-    return {name: keys[name] for name in ("dhchap_key", "dhchap_ctrlr_key") if name in keys}
+def _visible_keys(keys: dict[str, keyring.Key]) -> dict[str, str]:
+    return {purpose: keys[purpose]["name"] for purpose in ("dhchap_key", "dhchap_ctrlr_key") if purpose in keys}
 
 
 def is_nqn(nqn: str) -> bool:
@@ -423,6 +429,8 @@ def delete_subsystem(target: Any, params: Params) -> Any:
     yield
     for namespace in list(subsystem.namespaces.values()):
         bdevs.release(namespace.bdev, namespace)
+    for key in [key for keys in subsystem.hosts.values() for key in keys.values()]:
+        keyring.give_back(target, key)
     subsystem.namespaces.clear()
     subsystem.listeners.clear()
     target.nvmf.subsystems.pop(subsystem.nqn, None)
@@ -637,17 +645,18 @@ def _check_keys(target: Any, params: Params) -> dict[str, str]:
 
 @method("nvmf_subsystem_add_host", NVMF, {"host": required(STR), "psk": optional(STR)} | KEYS | NQN | TGT, relaxed=True)
 def add_host(target: Any, params: Params) -> bool:
-    """Admit a host; keys are names in the keyring."""
+    """Admit a host; keys are names in the keyring. A PSK is read now, and lost where there is no TCP transport yet."""
     subsystem = find(target, params)
-    keys = _check_keys(target, params)
-    if params.host in subsystem.hosts or not is_nqn(params.host):
+    names = _check_keys(target, params)
+    if params.host in subsystem.hosts or not is_nqn(params.host) or list(names) == ["dhchap_ctrlr_key"]:
         raise internal()
-    if params.psk is not None:
-        if not keyring.usable(target, params.psk):
+    if params.psk is not None and any(transport["trtype"] == "TCP" for transport in target.nvmf.transports):
+        psk = target.keys.get(params.psk) and keyring.secret(target, target.keys[params.psk], "NVMeTLSkey-1")
+        if psk is None:
             raise internal()
-        keys["psk"] = params.psk
-    for name in keys.values():
-        keyring.take(target, name)
+        subsystem.psks[params.host] = psk
+        names["psk"] = params.psk
+    keys = {purpose: keyring.take(target, name) for purpose, name in names.items()}
     subsystem.hosts = {params.host: keys} | subsystem.hosts
     target.nvmf.version += 1
     return True
@@ -664,8 +673,11 @@ def remove_host(target: Any, params: Params) -> Any:
     keys = subsystem.hosts.pop(params.host, None)
     if keys is None:
         raise internal()
-    for name in keys.values():
-        keyring.give_back(target, name)
+    for key in keys.values():
+        keyring.give_back(target, key)
+    subsystem.psks.pop(params.host, None)
+    left = {cntlid: each for cntlid, each in subsystem.controllers.items() if each["hostnqn"] != params.host}
+    subsystem.controllers = left
     target.nvmf.version += 1
     return _after_disconnect()
 
@@ -677,18 +689,17 @@ def _after_disconnect() -> Any:
 
 @method("nvmf_subsystem_set_keys", NVMF, {"host": required(STR)} | KEYS | NQN | TGT, since=(24, 9))
 def set_keys(target: Any, params: Params) -> bool:
-    """Replace the DH-HMAC-CHAP keys of a host."""
+    """Replace the DH-HMAC-CHAP keys of a host; who is connected stays so."""
     subsystem = find(target, params)
-    if params.host not in subsystem.hosts:
+    names = _check_keys(target, params)
+    host = subsystem.hosts.get(params.host)
+    if host is None or list(names) == ["dhchap_ctrlr_key"]:
         raise failure(errno.EINVAL)
-    keys = _check_keys(target, params)
-    for name in ("dhchap_key", "dhchap_ctrlr_key"):
-        old = subsystem.hosts[params.host].pop(name, None)
-        if old is not None:
-            keyring.give_back(target, old)
-    for name in keys.values():
-        keyring.take(target, name)
-    subsystem.hosts[params.host] |= keys
+    keys = {purpose: keyring.take(target, name) for purpose, name in names.items()}
+    for purpose in KEYS:
+        if purpose in host:
+            keyring.give_back(target, host.pop(purpose))
+    host |= keys
     return True
 
 
@@ -755,6 +766,7 @@ def get_qpairs(target: Any, params: Params) -> Any:
             "listen_address": each["address"],
             "peer_address": each["address"] | {"trsvcid": str(30000 + 2 * cntlid + qid)},
         }
+        | ({"auth": {"state": "completed", "digest": "sha512", "dhgroup": "ffdhe8192"}} if each["auth"] else {})
         for cntlid, each in find(target, params).controllers.items()
         for qid in range(_qpairs(each))
     ]
@@ -897,6 +909,10 @@ def config(target: Any, batches: bool) -> list[Any]:
     return out + (list(groups) if batches else [entry for group in groups for entry in group])
 
 
+def _names(keys: dict[str, keyring.Key]) -> dict[str, str]:
+    return {purpose: keys[purpose]["name"] for purpose in (*KEYS, "psk") if purpose in keys}
+
+
 def _subsystem_config(subsystem: Subsystem, release: tuple[int, int]) -> tuple[list[dict[str, Any]], ...]:
     nqn = {"nqn": subsystem.nqn}
     create: dict[str, Any] = nqn | {"allow_any_host": subsystem.allow_any_host}
@@ -912,7 +928,7 @@ def _subsystem_config(subsystem: Subsystem, release: tuple[int, int]) -> tuple[l
     if subsystem.admin_label is not None:
         create["admin_label"] = subsystem.admin_label
     hosts = [
-        {"method": "nvmf_subsystem_add_host", "params": nqn | {"host": host} | keys}
+        {"method": "nvmf_subsystem_add_host", "params": nqn | {"host": host} | _names(keys)}
         for host, keys in subsystem.hosts.items()
     ]
     namespaces: list[dict[str, Any]] = []
