@@ -52,6 +52,26 @@ data_wr_pool_size: {type: int, description: [RDMA only. Data work requests for e
 """,
 )
 
+_KEY = (
+    ("name", "Name of the key in the keyring, 1 to 255 characters of letters, digits and C(. _ @ + -)."),
+    """
+path:
+  description:
+    - Absolute path of the file on the node that holds the key. Needed to add it.
+    - SPDK takes it only if it belongs to the user that the target runs as and nobody else can use it.
+  type: str
+""",
+)
+
+_SECRET = """
+key:
+  description:
+    - The key itself, in the form C(DHHC-1:00:...:) or C(NVMeTLSkey-1:01:...:). The file is replaced when it holds
+      another one, with mode V(0600) and the user of the target as owner. Without it the file has to be there.
+    - The file is what is compared. The key is never shown.
+  type: str
+"""
+
 _CONTROLLER = (
     ("name", "Name of the controller, 1 to 63 characters. Its bdevs are called C(<name>n<namespace>)."),
     """
@@ -320,10 +340,38 @@ listeners:
     adrfam:
       description: V(IPv4) or V(IPv6); follows from the address without it.
       type: str
+    secure_channel:
+      description:
+        - Whether hosts have to use TLS, for which they need a C(psk). Not compared without it.
+        - SPDK cannot change that. With C(purge) for listeners such a listener is removed and added again, after all
+          that are new.
+      type: bool
 hosts:
   description: NQNs of the hosts that may connect. Without it hosts are not managed.
   type: list
   elements: str
+host_keys:
+  description:
+    - Names of keys in the keyring that hosts authenticate with. Without it keys are not managed; with it each host in
+      C(hosts) has the keys that are listed here for it, or none.
+    - Other DH-HMAC-CHAP keys interrupt no host (before SPDK v24.09 they do), but a host that connects again needs the
+      new ones. Another PSK shuts the host out for a moment.
+  type: list
+  elements: dict
+  suboptions:
+    host:
+      description: NQN of the host, which has to be let in.
+      type: str
+      required: true
+    dhchap_key:
+      description: Key that the host authenticates with (DH-HMAC-CHAP).
+      type: str
+    dhchap_ctrlr_key:
+      description: Key that the target authenticates with. Only together with C(dhchap_key).
+      type: str
+    psk:
+      description: Key for TLS.
+      type: str
 namespaces:
   description:
     - What the hosts see. Without it namespaces are not managed.
@@ -454,6 +502,7 @@ options:
 # Set from outside, because ansible-test's yamllint reads nothing but literals inside the class.
 for _fragment, _text in {
     "TRANSPORT": _one_or_many(_TRANSPORT, "transports"),
+    "KEY": _one_or_many((_KEY[0], _KEY[1] + _SECRET), "keys"),
     "CONTROLLER": _one_or_many(_CONTROLLER, "controllers"),
     "DISK": _one_or_many(_DISK, "disks"),
     "LVSTORE": _one_or_many(_LVSTORE, "lvstores"),
@@ -467,6 +516,7 @@ for _fragment, _text in {
     + indent(
         _DOCUMENT
         + _many(_TRANSPORT, "transports", "default: []")
+        + _many(_KEY, "keys", "default: []")
         + _many(_CONTROLLER, "controllers", "default: []")
         + _many(_DISK, "disks", "default: []")
         + _many(_LVSTORE, "lvstores", "default: []")

@@ -21,7 +21,7 @@ def apply(actions: list, client: Client) -> dict:
     run.start()
     while not client.idle:
         for reply in client.settle():
-            run.end(reply.call, reply.result, reply.error)
+            run.end(run.action_of(reply.call), reply.result, reply.error)
         if client.broken:
             client.withdraw()
     run.withhold_rest()
@@ -42,12 +42,13 @@ class _Run:
                 self._dependents.setdefault(id(need), []).append(action)
 
     def start(self) -> None:
-        for action in self._actions:
-            if not self._waits[id(action)]:
-                self._submit(action)
+        for action in [action for action in self._actions if not self._waits[id(action)]]:
+            self._submit(action)
 
-    def end(self, call: Call, result: object, error: Exception | None) -> None:
-        action = self._by_call.pop(id(call))[1]
+    def action_of(self, call: Call) -> Action:
+        return self._by_call.pop(id(call))[1]
+
+    def end(self, action: Action, result: object, error: Exception | None) -> None:
         if error is None:
             action.state = "done"
             self.results[action] = result
@@ -67,9 +68,20 @@ class _Run:
                 action.state = "withheld"
 
     def _submit(self, action: Action) -> None:
+        if action.perform is not None:
+            self._perform(action)
+            return
         call = Call(action.method, action.params, action.subject)
         self._by_call[id(call)] = (call, action)
         self._client.submit([call])
+
+    def _perform(self, action: Action) -> None:
+        try:
+            action.perform()  # type: ignore[misc]
+        except OSError as error:
+            self.end(action, None, DiskengineError(f"could not {action.summary}: {error.strerror}"))
+        else:
+            self.end(action, None, None)
 
     def _skip_dependents(self, failed: Action) -> None:
         reason = DiskengineError(f"skipped, because {failed.subject} failed: {failed.error}")

@@ -15,6 +15,10 @@ def resource_of(plural: str) -> Any:
         from ._resources._transport import TransportResource
 
         return TransportResource
+    if plural == "keys":
+        from ._resources._key import KeyResource
+
+        return KeyResource
     if plural == "controllers":
         from ._resources._controller import ControllerResource
 

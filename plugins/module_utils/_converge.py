@@ -67,18 +67,18 @@ class Convergence(NamedTuple):
     lvstores: list
 
 
-def converge(connect: Callable[[], Client], desired: list, dry_run: bool, assume_missing: bool = False) -> Convergence:
+def converge(connect: Callable[[], Client], desired: list, dry_run: bool, assume: tuple = ()) -> Convergence:
     """Bring one target to the ``desired`` state (a list of Wanted).
 
-    ``dry_run`` stops after planning. After a failed call the state is read again, and an object that is as wanted has
-    not failed. After a lost connection the remaining actions are planned anew from what is found, at most twice; after
-    a call that got no answer in time nothing more is sent to this target. Raises Unreachable, RpcError and
-    UnknownOutcome only while nothing was sent.
+    ``dry_run`` stops after planning, in which what is of a kind in ``assume`` is taken to be there. After a failed call
+    the state is read again, and an object that is as wanted has not failed. After a lost connection the remaining
+    actions are planned anew from what is found, at most twice; after a call that got no answer in time nothing more is
+    sent to this target. Raises Unreachable, RpcError and UnknownOutcome only while nothing was sent.
     """
     client = connect()
     try:
         found = _observe(client, desired)
-        plan = make_plan(desired, found, assume_missing and dry_run, preview=dry_run)
+        plan = make_plan(desired, found, assume if dry_run else (), preview=dry_run)
         outcomes = {id(planned.wanted): _outcome(planned, turn) for turn, planned in enumerate(plan.objects)}
         if dry_run:
             for planned in plan.objects:

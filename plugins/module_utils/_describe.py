@@ -21,6 +21,7 @@ def describe(graph: Graph) -> dict:
                 {"trtype": transport.trtype, **{k: v for k, v in transport.options.items() if _comparable(k, graph)}}
                 for transport in graph.transports.values()
             ],
+            "keys": [{"name": key.name, "path": key.path} for key in graph.keys.values() if key.path],
             "controllers": [
                 {"name": controller.name, "traddr": controller.traddr}
                 for controller in graph.controllers.values()
@@ -128,8 +129,12 @@ def _subsystem(subsystem: Subsystem, graph: Graph) -> dict:
         "nqn": subsystem.nqn,
         **{name: value for name, value in subsystem.attributes.items() if value is not None},
         "allow_any_host": subsystem.allow_any_host,
-        "listeners": [address._asdict() for address in sorted(subsystem.listeners)],
+        "listeners": [
+            {**address._asdict(), "secure_channel": address in subsystem.secure}
+            for address in sorted(subsystem.listeners)
+        ],
         "hosts": sorted(subsystem.hosts),
+        "host_keys": [{"host": host, **keys} for host, keys in sorted(subsystem.host_keys.items())],
         "namespaces": [
             {"bdev": graph.key(namespace.bdev)[1], "nsid": namespace.nsid}
             for namespace in subsystem.namespaces.values()

@@ -16,7 +16,8 @@ from ._options import KINDS
 from ._plan import Wanted
 
 LISTS = {
-    plural: {"type": "list", "elements": "dict", "default": [], "options": options} for plural, options in KINDS.items()
+    plural: {"type": "list", "elements": "dict", "default": [], "no_log": False, "options": options}
+    for plural, options in KINDS.items()
 }
 
 

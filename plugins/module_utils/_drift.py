@@ -81,6 +81,7 @@ def _is_there(kind: str, options: dict, graph: Graph) -> bool:
         "raid": (graph.raids, options.get("name")),
         "qos": (graph.limits, options.get("bdev")),
         "vhost": (graph.vhosts, options.get("name")),
+        "key": (graph.keys, options.get("name")),
     }
     known, key = where[kind]
     return key in known

@@ -25,6 +25,8 @@ RAID_PRODUCT = "Raid Volume"
 RATES = ("rw_ios_per_sec", "rw_mbytes_per_sec", "r_mbytes_per_sec", "w_mbytes_per_sec")
 UNKNOWN_PARENT = "?"
 
+HOST_KEYS = ("dhchap_key", "dhchap_ctrlr_key", "psk")
+
 _GETTERS = {
     "bdevs": Call("bdev_get_bdevs", subject="all bdevs"),
     "controllers": Call("bdev_nvme_get_controllers", subject="all NVMe controllers"),
@@ -36,6 +38,7 @@ _GETTERS = {
     "nvmf_config": Call("framework_get_config", {"name": "nvmf"}, subject="the nvmf configuration"),
     "raids": Call("bdev_raid_get_bdevs", {"category": "all"}, subject="all RAIDs"),
     "vhost": Call("vhost_get_controllers", subject="all vhost controllers"),
+    "keys": Call("keyring_get_keys", subject="all keys"),
 }
 
 
@@ -120,8 +123,22 @@ class Namespace(NamedTuple):
     uuid: Optional[str]
 
 
+class Key(NamedTuple):
+    """A key of the keyring. ``path`` is that of its file, None if it has none.
+
+    ``others`` counts who holds it beside the hosts of subsystems, such as NVMe controllers attached with it.
+    """
+
+    name: str
+    path: Optional[str]
+    others: int
+
+
 class Subsystem(NamedTuple):
-    """An NVMe-oF subsystem. ``attributes`` are those that are fixed at creation."""
+    """An NVMe-oF subsystem. ``attributes`` are those that are fixed at creation.
+
+    ``secure`` are those of the listeners that want TLS, ``host_keys`` the names of keys by host and what they are for.
+    """
 
     nqn: str
     allow_any_host: bool
@@ -129,6 +146,8 @@ class Subsystem(NamedTuple):
     listeners: frozenset
     hosts: frozenset
     namespaces: dict
+    secure: frozenset = frozenset()
+    host_keys: dict = {}  # which nobody changes in place
 
 
 class Member(NamedTuple):
@@ -213,7 +232,9 @@ class Graph:
     can be set at startup only. ``freed`` counts, by lvstore name, the clusters that planned actions give back.
     ``auto_examine`` tells whether the target looks for lvstores on each new bdev by itself, ``examined`` the names of
     the bdevs that it was told to look at. ``contents`` holds, by own name, what was found on bdevs of local drives
-    that were looked into: names of signatures, or the reason why that failed.
+    that were looked into: names of signatures, or the reason why that failed. ``files`` holds, by path, the files on
+    the node that were looked at (``File``, None where there is none, or why it cannot be read), and ``runs_as``
+    the ID of the user that the target runs as.
     """
 
     release: Release
@@ -235,6 +256,9 @@ class Graph:
     idle: dict = field(default_factory=dict)
     vhosts: dict = field(default_factory=dict)
     vhost: dict = field(default_factory=dict)
+    keys: dict = field(default_factory=dict)
+    files: dict = field(default_factory=dict)
+    runs_as: int = 0
     max_subsystems: Optional[int] = None
     freed: dict = field(default_factory=dict)
 
@@ -298,6 +322,16 @@ class Graph:
         if bdev is not None and bdev.claimed:
             return "claimed by another user within the target, such as an lvstore"
         return None
+
+    def key_users(self, name: str) -> list:
+        """Return (NQN, host, what for) of each host of a subsystem that names a key."""
+        return [
+            (subsystem.nqn, host, purpose)
+            for subsystem in self.subsystems.values()
+            for host, named in subsystem.host_keys.items()
+            for purpose, key in named.items()
+            if key == name
+        ]
 
     def add_bdev(self, bdev: Bdev) -> None:
         """Add or replace a bdev and make it found by each of its names."""
@@ -415,17 +449,52 @@ def build_graph(release: Release, answers: dict) -> Graph:
         graph.lvols[lvol.lvstore, lvol.name] = lvol
     for item in answers.get("transports", ()):
         graph.transports[item["trtype"].upper()] = Transport(item["trtype"].upper(), item)
+    configured = _Configured(answers)
     for item in answers.get("subsystems", ()):
         if item["nqn"] != DISCOVERY_NQN and item.get("subtype") == "NVMe":
-            graph.put_subsystem(_subsystem(item))
-    for item in answers.get("nvmf_config", ()):
-        if item["method"] == "nvmf_set_max_subsystems":
-            graph.max_subsystems = item["params"]["max_subsystems"]
+            graph.put_subsystem(_subsystem(item, configured))
+    graph.max_subsystems = configured.max_subsystems
+    graph.keys = configured.keys
     for item in answers.get("raids", ()):
         graph.put_raid(_raid(item, graph))
     for item in answers.get("vhost", ()):
         graph.put_vhost(_vhost(item))
     return graph
+
+
+class _Configured:
+    """What of the NVMe-oF target no getter shows: keys of hosts, listeners with TLS, the limit of subsystems.
+
+    A key that was removed while hosts named it is of no use to them any more, even if there is one of that name again:
+    it is called so that it differs from any that is wanted.
+    """
+
+    def __init__(self, answers: dict) -> None:
+        self.max_subsystems: Optional[int] = None
+        self.secure: dict[str, set] = {}
+        self.host_keys: dict[str, dict] = {}
+        named: list[str] = []
+        for item in answers.get("nvmf_config", ()):
+            method, params = item["method"], item["params"]
+            if method == "nvmf_set_max_subsystems":
+                self.max_subsystems = params["max_subsystems"]
+            elif method == "nvmf_subsystem_add_listener" and params.get("secure_channel"):
+                self.secure.setdefault(params["nqn"], set()).add(observed_address(params["listen_address"]))
+            elif method == "nvmf_subsystem_add_host":
+                keys = {purpose: params[purpose] for purpose in HOST_KEYS if purpose in params}
+                if keys:
+                    self.host_keys.setdefault(params["nqn"], {})[params["host"]] = keys
+                    named += keys.values()
+        held = {key["name"]: key["refcnt"] - 1 for key in answers.get("keys", ()) if not key["removed"]}
+        removed = {key["name"] for key in answers.get("keys", ()) if key["removed"]}
+        lost = {name for name in removed if held.get(name, 0) < named.count(name)}
+        for keys in (keys for hosts in self.host_keys.values() for keys in hosts.values()) if lost else ():
+            keys.update((purpose, f"{name} (removed)") for purpose, name in keys.items() if name in lost)
+        self.keys = {
+            key["name"]: Key(key["name"], key.get("path"), max(0, held[key["name"]] - named.count(key["name"])))
+            for key in answers.get("keys", ())
+            if not key["removed"]
+        }
 
 
 def _lvstore(item: dict) -> Lvstore:
@@ -471,7 +540,7 @@ def _controller(item: dict) -> Controller:
     return Controller(item["name"], trid.get("trtype", ""), trid.get("traddr", "").lower(), path.get("state", ""))
 
 
-def _subsystem(item: dict) -> Subsystem:
+def _subsystem(item: dict, configured: _Configured) -> Subsystem:
     return Subsystem(
         nqn=item["nqn"],
         allow_any_host=item["allow_any_host"],
@@ -479,6 +548,8 @@ def _subsystem(item: dict) -> Subsystem:
         listeners=frozenset(observed_address(address) for address in item["listen_addresses"]),
         hosts=frozenset(host["nqn"] for host in item["hosts"]),
         namespaces={ns["nsid"]: Namespace(ns["nsid"], ns["bdev_name"], ns.get("uuid")) for ns in item["namespaces"]},
+        secure=frozenset(configured.secure.get(item["nqn"], ())),
+        host_keys=configured.host_keys.get(item["nqn"], {}),
     )
 
 

@@ -15,7 +15,7 @@ from ._connection import CONNECTION, LOCK, MESSAGE_ITEMS, connect, joined
 from ._converge import Convergence, Outcome, converge
 from ._errors import DiskengineError
 from ._lock import lock_unless_check
-from ._plan import Wanted
+from ._plan import ANYTHING, Wanted
 
 
 def run_resource(resource: Any) -> NoReturn:
@@ -30,7 +30,7 @@ def run_resource(resource: Any) -> NoReturn:
             **CONNECTION,
             **LOCK,
             **plain,
-            resource.plural: {"type": "list", "elements": "dict", "options": resource.options},
+            resource.plural: {"type": "list", "elements": "dict", "no_log": False, "options": resource.options},
         },
         required_one_of=[[required[0], resource.plural]],
         mutually_exclusive=[[name, resource.plural] for name in required],
@@ -40,16 +40,16 @@ def run_resource(resource: Any) -> NoReturn:
     many = module.params[resource.plural]
     one = {name: module.params[name] for name in resource.options}
     desired = [Wanted(resource, options) for options in ([one] if many is None else many)]
-    outcomes = run(module, desired, assume_missing=True).outcomes
+    outcomes = run(module, desired, ANYTHING).outcomes
     report(module, outcomes, results=[outcome.result() for outcome in outcomes])
 
 
-def run(module: AnsibleModule, desired: list, assume_missing: bool) -> Convergence:
+def run(module: AnsibleModule, desired: list, assume: tuple) -> Convergence:
     """Bring the target of a module to the ``desired`` state, under the node's lock; a target that is none ends it."""
     gc.disable()  # nothing here is worth collecting before this short process ends
     try:
         with lock_unless_check(module):
-            return converge(lambda: connect(module), desired, module.check_mode, assume_missing)
+            return converge(lambda: connect(module), desired, module.check_mode, assume)
     except DiskengineError as error:
         module.fail_json(msg=str(error))
 

@@ -21,6 +21,7 @@ DISCOVERY_NQN = "nqn.2014-08.org.nvmexpress.discovery"
 _LVOL_NAME = re.compile(r"[A-Za-z0-9_.:+@-]{1,63}\Z")
 _CONTROLLER_NAME = re.compile(r"[A-Za-z0-9_.:-]{1,63}\Z")
 _VHOST_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,62}\Z")
+_KEY_NAME = re.compile(r"[A-Za-z0-9_.@+-]{1,255}\Z")
 _BDF = re.compile(r"(?:([0-9a-f]{4,8}):)?([0-9a-f]{2}:[01][0-9a-f]\.[0-7])\Z")
 _LABEL = r"[a-z](?:[a-z0-9-]{0,61}[a-z0-9])?"
 _NQN = re.compile(r"nqn\.\d{4}-(0[1-9]|1[0-2])\." + _LABEL + r"(?:\." + _LABEL + r")*:[!-~]+\Z", re.I | re.A)
@@ -75,6 +76,13 @@ def cpumask(value: str) -> int:
     if mask < 1:
         raise Refusal(f"cpumask {value!r} is not a mask of cores in hexadecimal; write it like 0x3")
     return mask
+
+
+def key_name(value: str) -> str:
+    """Return ``value`` if it can name a key; the keyring reads what is before a colon as the name of a keyring."""
+    if not _KEY_NAME.match(value or ""):
+        raise Refusal(f"key name {value!r} is not usable: 1 to 255 characters of letters, digits and . _ @ + -")
+    return value
 
 
 def bdf(value: str) -> str:

@@ -31,7 +31,7 @@ def run_node() -> NoReturn:
         desired = wanted_of(module.params) if document is None else parse(document, "desired")
     except DiskengineError as error:
         module.fail_json(msg=str(error))
-    outcomes, found, lvstores = run(module, desired, assume_missing=False)
+    outcomes, found, lvstores = run(module, desired, ("key",))
     entries = [outcome.result(brief=True) for outcome in outcomes]
     results = {"results": entries} if document is None else {"results_document": json.dumps(entries)}
     report(module, outcomes, **results, lvstores=capacity(lvstores), unmanaged=unmanaged(found, desired))

@@ -45,6 +45,12 @@ TRANSPORT = {
     **{name: {"type": kind} for name, kind in TUNABLE.items()},
 }
 
+KEY = {
+    "name": {"type": "str", "required": True},
+    "path": {"type": "str"},
+    "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+}
+
 CONTROLLER = {
     "name": {"type": "str", "required": True},
     "trtype": {"type": "str", "choices": ["PCIe"], "default": "PCIe"},
@@ -140,9 +146,21 @@ SUBSYSTEM = {
             "traddr": {"type": "str", "required": True},
             "trsvcid": {"type": "str", "default": "4420"},
             "adrfam": {"type": "str"},
+            "secure_channel": {"type": "bool"},
         },
     },
     "hosts": {"type": "list", "elements": "str"},
+    "host_keys": {
+        "type": "list",
+        "elements": "dict",
+        "no_log": False,
+        "options": {
+            "host": {"type": "str", "required": True},
+            "dhchap_key": {"type": "str", "no_log": False},
+            "dhchap_ctrlr_key": {"type": "str", "no_log": False},
+            "psk": {"type": "str", "no_log": False},
+        },
+    },
     "namespaces": {
         "type": "list",
         "elements": "dict",
@@ -159,6 +177,7 @@ SUBSYSTEM = {
 # By the name that lists of them have, in the order in which they build on each other.
 KINDS = {
     "transports": TRANSPORT,
+    "keys": KEY,
     "controllers": CONTROLLER,
     "disks": DISK,
     "lvstores": LVSTORE,

@@ -19,11 +19,15 @@ from dataclasses import dataclass, field
 from typing import Any, Callable, NamedTuple, Optional
 
 from ._errors import DiskengineError, Refusal
-from ._graph import Bdev, Graph, Lvstore, Transport
+from ._graph import Bdev, Graph, Key, Lvstore, Transport
 
 SAFE = "safe"
 DISRUPTIVE = "disruptive"
 DESTRUCTIVE = "destructive"
+
+FILE = "file"
+
+ANYTHING = ("bdev", "lvstore", "transport", "key")
 
 
 class Missing(Refusal):
@@ -36,7 +40,7 @@ class Missing(Refusal):
 
 @dataclass(eq=False)
 class Action:
-    """One mutating call.
+    """One mutating call, or a change of a file on the node: ``perform`` does that, and ``method`` is ``FILE``.
 
     ``risk`` is ``safe``, ``disruptive`` (interrupts hosts) or ``destructive`` (gives up data). ``learns`` names the
     fact of the object that the call's result is, e.g. ``uuid``; one that ``reveals`` brings up what nobody can know
@@ -52,6 +56,7 @@ class Action:
     risk: str = SAFE
     learns: Optional[str] = None
     reveals: bool = False
+    perform: Optional[Callable[[], None]] = None
     subject: str = ""
     needs: tuple = ()
     state: str = "planned"
@@ -125,15 +130,15 @@ class Plan:
         return [action for planned in self.objects for action in planned.change.actions]
 
 
-def make_plan(desired: list, observed: Graph, assume_missing: bool = False, preview: bool = False) -> Plan:
+def make_plan(desired: list, observed: Graph, assume: tuple = (), preview: bool = False) -> Plan:
     """Work out the actions that lead from ``observed`` to ``desired`` (a list of Wanted).
 
-    Removals come first, users before what they use; then creations, the other way round. With ``assume_missing``
-    whatever an object relies on and no object of this plan is about is taken to be there, with a note: in check mode
-    an earlier task that would have made it did not run. What misses something that an action of the plan may reveal
-    is deferred, and so is what rests on something that was not read yet, but in a ``preview``.
+    Removals come first, users before what they use; then creations, the other way round. What an object relies on, is
+    of a kind in ``assume``, and no object of this plan is about, is taken to be there, with a note: in check mode an
+    earlier task that would have made it did not run. What misses something that an action of the plan may reveal is
+    deferred, and so is what rests on something that was not read yet, but in a ``preview``.
     """
-    planner = _Planner(observed, assume_missing, preview)
+    planner = _Planner(observed, assume, preview)
     subjects = [f"{wanted.resource.kind} {wanted.resource.title(wanted.options, observed)}" for wanted in desired]
     times = Counter(subjects)
     planner.expect_absent(desired)
@@ -149,14 +154,14 @@ def _phase(wanted: Wanted) -> int:
     rank = resource.rank
     if absent or options.get("clone_of") or options.get("independent"):  # after its snapshots, and gone before them
         rank = getattr(resource, "clone_rank", rank)
-    return -rank if absent else rank
+    return getattr(resource, "removal_rank", -rank) if absent else rank
 
 
 class _Planner:
-    def __init__(self, observed: Graph, assume_missing: bool, preview: bool) -> None:
+    def __init__(self, observed: Graph, assume: tuple, preview: bool) -> None:
         self.graph = observed.copy()
         self.objects: list[ObjectPlan] = []
-        self._assume_missing = assume_missing
+        self._assume = assume
         self._preview = preview
         self._refused: dict[tuple, str] = {}
         self._absent: set[tuple] = set()
@@ -183,7 +188,8 @@ class _Planner:
                 planned.deferred, planned.change = planned.change.unread, Change(None, None)
                 return
             for action in planned.change.actions:
-                self.graph.release.require(action.method, action.params)
+                if action.perform is None:
+                    self.graph.release.require(action.method, action.params)
                 self._require_none_refused((*action.holds, *action.uses))
         except DiskengineError as error:
             planned.change = Change(None, None)
@@ -221,7 +227,7 @@ class _Planner:
                 if options.get("state") == "absent" and missing.key in self._absent:
                     return Change(None, None)
                 self._require_none_refused((missing.key,))
-                if not self._assume_missing:
+                if missing.key[0] not in self._assume:
                     raise
                 assumed.append(f"{missing}; in check mode it is taken to come from an earlier task")
                 _assume(missing.key, self.graph)
@@ -250,3 +256,5 @@ def _assume(key: tuple, graph: Graph) -> None:
         graph.lvstores[name] = Lvstore(name, None, "", 4 << 20, None, None)
     elif kind == "transport":
         graph.transports[name] = Transport(name, {})
+    elif kind == "key":
+        graph.keys[name] = Key(name, None, 0)

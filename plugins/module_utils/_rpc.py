@@ -131,7 +131,15 @@ class Client:
     @property
     def peer(self) -> int:
         """The ID of the process that listens; 0 if it cannot be seen from here."""
-        return struct.unpack("3i", self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[0]
+        return self._credentials()[0]
+
+    @property
+    def peer_user(self) -> int:
+        """The ID of the user that the process which listens runs as."""
+        return self._credentials()[1]
+
+    def _credentials(self) -> tuple:
+        return struct.unpack("3i", self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
 
     def submit(self, calls: Iterable[Call]) -> None:
         """Queue calls that may be in flight together; they leave as the window allows."""

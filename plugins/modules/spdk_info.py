@@ -57,6 +57,11 @@ desired:
       type: list
       elements: dict
       returned: always
+    keys:
+      description: Keys of the keyring by name and path.
+      type: list
+      elements: dict
+      returned: always
     controllers:
       description: Controllers of local drives.
       type: list

@@ -29,6 +29,7 @@ extends_documentation_fragment:
   - excloud.diskengine.spdk.everything
 seealso:
   - module: excloud.diskengine.spdk_transport
+  - module: excloud.diskengine.spdk_key
   - module: excloud.diskengine.spdk_nvme_controller
   - module: excloud.diskengine.spdk_disk
   - module: excloud.diskengine.spdk_lvstore
@@ -79,9 +80,9 @@ results:
       returned: for transports
       sample: TCP
     name:
-      description: Name, for a controller, an lvstore, an lvol, a snapshot, a RAID or a vhost controller.
+      description: Name, for a key, a controller, an lvstore, an lvol, a snapshot, a RAID or a vhost controller.
       type: str
-      returned: for controllers, lvstores, lvols, snapshots, RAIDs and vhost controllers
+      returned: for keys, controllers, lvstores, lvols, snapshots, RAIDs and vhost controllers
       sample: "1234"
     lvstore:
       description: The lvstore as it was given, for an lvol or a snapshot, and its name, for a disk.

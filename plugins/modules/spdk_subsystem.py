@@ -25,6 +25,7 @@ extends_documentation_fragment:
   - excloud.diskengine.spdk.subsystem
 seealso:
   - module: excloud.diskengine.spdk_transport
+  - module: excloud.diskengine.spdk_key
   - module: excloud.diskengine.spdk_lvol
   - module: excloud.diskengine.spdk_node
 """
@@ -43,6 +44,21 @@ EXAMPLES = r"""
     namespaces:
       - bdev: lvs-disk-7/1234
         nsid: 1
+
+- name: One host that has to authenticate, and does so over TLS
+  excloud.diskengine.spdk_subsystem:
+    nqn: nqn.2024-01.io.excloud:storage.node-1.7.1234
+    listeners:
+      - traddr: 192.0.2.11
+        trsvcid: "4421"
+        secure_channel: true
+    hosts:
+      - nqn.2024-01.io.excloud:compute-1
+    host_keys:
+      - host: nqn.2024-01.io.excloud:compute-1
+        dhchap_key: compute-1
+        dhchap_ctrlr_key: node-1
+        psk: compute-1-tls
 
 - name: Exactly these hosts, and one export less
   excloud.diskengine.spdk_subsystem:

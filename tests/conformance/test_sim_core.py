@@ -235,13 +235,13 @@ def two(**keys: str) -> tuple[Target, Target]:
     return target, host
 
 
-def attach(host: Target, address: dict[str, str] = LISTENER, **keys: str) -> tuple[int, str] | None:
+def attach(host: Target, address: dict[str, str] | None = None, **keys: str) -> tuple[int, str] | None:
     """Attach as the host, and be detached before; the error, if there is one."""
     if host.call("bdev_nvme_get_controllers"):
         host.call("bdev_nvme_detach_controller", {"name": "n0"})
     params = {"name": "n0", "subnqn": NQN, "hostnqn": HOST, "ctrlr_loss_timeout_sec": -1, "reconnect_delay_sec": 1}
     try:
-        host.call("bdev_nvme_attach_controller", {**params, **address, **keys})
+        host.call("bdev_nvme_attach_controller", {**params, **(address or LISTENER), **keys})
     except RpcFailure as error:
         return error.code, error.message
     return None

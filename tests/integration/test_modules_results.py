@@ -8,6 +8,7 @@ import json
 import yaml
 from support.ansible import ROOT, play, run_playbook
 from support.documented import EVERYWHERE, differences, own_keys, returned
+from support.secrets import dhchap
 from support.targets import free_port
 
 MODULES = yaml.safe_load((ROOT / "meta" / "runtime.yml").read_text())["action_groups"]["spdk"]
@@ -16,6 +17,7 @@ LVOL = {"name": "a", "lvstore": "lvs-0", "size": "5MiB"}
 SNAPSHOT = {"name": "snap", "lvstore": "lvs-0", "lvol": "a"}
 FILE = {"path": "{{ playbook_dir }}/config.json"}
 RAID = {"bdev_raid_set_options": {"process_window_size_kb": 512}}
+KEY = {"name": "k", "path": "{{ playbook_dir }}/key", "key": dhchap("k")}
 SUBSYSTEM = {"nqn": NQN, "namespaces": [{"bdev": "lvs-0/a"}]}
 
 # Tasks of one play; each name begins with the module. Those that end in "fails" do.
@@ -23,6 +25,11 @@ TASKS = {
     "transport one": {"trtype": "TCP"},
     "transport again": {"transports": [{"trtype": "TCP"}]},
     "transport fails": {"trtype": "TCP", "state": "absent"},
+    "key one": KEY,
+    "key again": {"keys": [KEY]},
+    "key fails": {**KEY, "name": "k2"},
+    "key away": {"name": "k", "state": "absent"},
+    "key gone": {"name": "k", "state": "absent"},
     "disk fails": {"serial": "S1", "bdf": "the second one"},
     "nvme_controller gone": {"name": "nvme7", "state": "absent"},
     "nvme_controller fails": {"name": "nvme7", "traddr": "the second one"},

@@ -11,11 +11,11 @@ connect before there is something to see.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, Optional
 
 from .. import _naming, _options
 from .._errors import Refusal
-from .._graph import SUBSYSTEM_ATTRIBUTES, Bdev, Graph, Namespace, Subsystem
+from .._graph import HOST_KEYS, SUBSYSTEM_ATTRIBUTES, Bdev, Graph, Namespace, Subsystem
 from .._plan import DISRUPTIVE, Action, Change, Missing
 
 _MAX_LISTENERS = 16
@@ -67,13 +67,14 @@ class SubsystemResource:
 
 
 class _Wanted(NamedTuple):
-    listeners: list
+    listeners: dict  # whether with TLS, or None if either is fine, by address
     hosts: list
+    host_keys: dict
     namespaces: dict
 
 
 def _wanted(options: dict, graph: Graph) -> _Wanted:
-    listeners = list(dict.fromkeys(_naming.address(item) for item in options["listeners"] or ()))
+    listeners = {_naming.address(item): item["secure_channel"] for item in options["listeners"] or ()}
     if len(listeners) > _MAX_LISTENERS:
         raise Refusal(f"{len(listeners)} listeners are wanted, SPDK takes {_MAX_LISTENERS} for a subsystem")
     for address in listeners:
@@ -82,8 +83,36 @@ def _wanted(options: dict, graph: Graph) -> _Wanted:
                 ("transport", address.trtype),
                 f"listener {address} needs the {address.trtype} transport, which the target does not have",
             )
+    if options["allow_any_host"] and any(listeners.values()):
+        raise Refusal("a listener with secure_channel knows its hosts by their keys; do without allow_any_host")
     hosts = list(dict.fromkeys(_naming.nqn(host, "host NQN") for host in options["hosts"] or ()))
-    return _Wanted(listeners, hosts, _wanted_namespaces(options, graph))
+    return _Wanted(listeners, hosts, _wanted_host_keys(options, hosts, graph), _wanted_namespaces(options, graph))
+
+
+def _wanted_host_keys(options: dict, hosts: list, graph: Graph) -> dict:
+    """Return the names of the keys of each host whose keys are managed: those that are listed, and all in hosts."""
+    items = options["host_keys"]
+    if items is None:
+        return {}
+    found = graph.subsystems.get(options["nqn"])
+    let_in = hosts if options["hosts"] is not None or found is None else found.hosts
+    wanted: dict[str, dict] = {}
+    for item in items:
+        host = item["host"]
+        if host in wanted:
+            raise Refusal(f"host_keys names host {host} twice")
+        if host not in let_in:
+            raise Refusal(f"host_keys names host {host}, which is not let in: name it in hosts too")
+        keys = {purpose: item[purpose] for purpose in HOST_KEYS if item[purpose] is not None}
+        if "dhchap_ctrlr_key" in keys and "dhchap_key" not in keys:
+            raise Refusal(f"host {host} has a dhchap_ctrlr_key and no dhchap_key; SPDK takes it only with both")
+        for purpose, name in keys.items():
+            if name not in graph.keys:
+                raise Missing(("key", name), f"the keyring of the target has no key {name}, the {purpose} of {host}")
+        if "psk" in keys and "TCP" not in graph.transports:
+            raise Missing(("transport", "TCP"), f"the psk of {host} needs the TCP transport; SPDK drops it without one")
+        wanted[host] = keys
+    return {**dict.fromkeys(hosts, {}), **wanted}
 
 
 def _wanted_namespaces(options: dict, graph: Graph) -> dict:
@@ -177,10 +206,20 @@ class _Comparison:
             self._create()
         namespaces = self._namespaces()
         hosts = self._hosts()
+        host_keys = self._host_keys(hosts)
         allow_any_host = self._allow_any_host()
         listeners = self._listeners()
         attributes = {key: self._options[key] for key in SUBSYSTEM_ATTRIBUTES if self._options[key] is not None}
-        planned = Subsystem(current.nqn, allow_any_host, current.attributes or attributes, listeners, hosts, namespaces)
+        planned = Subsystem(
+            current.nqn,
+            allow_any_host,
+            current.attributes or attributes,
+            frozenset(listeners),
+            hosts,
+            namespaces,
+            frozenset(address for address, secure in listeners.items() if secure),
+            host_keys,
+        )
         return Change(
             None if self._is_new else _fields(current, self._graph),
             _fields(planned, self._graph),
@@ -260,14 +299,50 @@ class _Comparison:
         current = self._current.hosts
         for host in self._wanted.hosts:
             if host not in current:
-                self._act("nvmf_subsystem_add_host", {"host": host}, f"let host {host} in")
+                self._let_in(host)
         extras = sorted(current.difference(self._wanted.hosts))
         hosts = current.union(self._wanted.hosts)
         if self._options["hosts"] is not None and self._extra("hosts", extras, f"host {', '.join(extras)}"):
             for host in extras:
-                self._act("nvmf_subsystem_remove_host", {"host": host}, f"shut host {host} out", risk=DISRUPTIVE)
+                self._shut_out(host)
             hosts = hosts.difference(extras)
         return hosts
+
+    def _let_in(self, host: str) -> None:
+        keys = self._wanted.host_keys.get(host, {})
+        params = {"host": host, **keys}
+        self._act("nvmf_subsystem_add_host", params, f"let host {host} in{_with(keys)}", uses=_keys(keys))
+
+    def _shut_out(self, host: str) -> None:
+        self._act(
+            "nvmf_subsystem_remove_host",
+            {"host": host},
+            f"shut host {host} out",
+            uses=_keys(self._current.host_keys.get(host, {})),
+            risk=DISRUPTIVE,
+        )
+
+    def _host_keys(self, hosts: frozenset) -> dict:
+        """Give hosts that are in other keys; a connected host stays connected, unless its PSK has to change."""
+        current = {host: keys for host, keys in self._current.host_keys.items() if host in hosts}
+        for host, wanted in self._wanted.host_keys.items():
+            found = current.get(host, {})
+            if host not in self._current.hosts or found == wanted:
+                continue
+            in_place = "nvmf_subsystem_set_keys" in self._graph.release.methods
+            if in_place and found.get("psk") == wanted.get("psk"):
+                keys = {purpose: name for purpose, name in wanted.items() if purpose != "psk"}
+                self._act(
+                    "nvmf_subsystem_set_keys",
+                    {"host": host, **keys},
+                    f"let host {host} authenticate{_with(keys) or ' with nothing'}",
+                    uses=_keys(found, keys),
+                )
+            else:
+                self._shut_out(host)
+                self._let_in(host)
+        given = {host: keys for host, keys in {**current, **self._wanted.host_keys}.items() if keys}
+        return dict(sorted(given.items()))
 
     def _allow_any_host(self) -> bool:
         wanted = bool(self._options["allow_any_host"])
@@ -280,44 +355,80 @@ class _Comparison:
             )
         return wanted
 
-    def _listeners(self) -> frozenset:
-        current = self._current.listeners
-        canonical = {_naming.canonical_address(address) for address in current}
-        extras = sorted(a for a in current if _naming.canonical_address(a) not in self._wanted.listeners)
+    def _listeners(self) -> dict:
+        """New ones first and wrong ones then, so that hosts have a path at each moment if there can be one."""
+        secure = {address: address in self._current.secure for address in sorted(self._current.listeners)}
+        canonical = {_naming.canonical_address(address): address for address in secure}
+        extras = [a for a in secure if _naming.canonical_address(a) not in self._wanted.listeners]
         described = ", ".join(f"listener {address}" for address in extras)
         purge = self._options["listeners"] is not None and self._extra("listeners", extras, described)
         missing = [address for address in self._wanted.listeners if address not in canonical]
-        if len(current) + len(missing) > _MAX_LISTENERS:
+        if len(secure) + len(missing) > _MAX_LISTENERS:
             raise Refusal(
-                f"it has {len(current)} listeners and {len(missing)} more are wanted; SPDK takes {_MAX_LISTENERS}: "
+                f"it has {len(secure)} listeners and {len(missing)} more are wanted; SPDK takes {_MAX_LISTENERS}: "
                 f"remove some first"
             )
-        for address in missing:
-            self._act(
-                "nvmf_subsystem_add_listener",
-                {"listen_address": address._asdict()},
-                f"listen on {address}",
-                uses=(("transport", address.trtype),),
+        wrong = {
+            canonical[address]: wanted
+            for address, wanted in self._wanted.listeners.items()
+            if address in canonical and wanted not in (None, secure[canonical[address]])
+        }
+        for address, wanted in wrong.items() if "listeners" not in self._options["purge"] else ():
+            raise Refusal(
+                f"listener {address} has secure_channel {'on' if secure[address] else 'off'}, wanted "
+                f"{'on' if wanted else 'off'}; hosts would lose it: use another port, or add purge: [listeners] to "
+                f"replace it"
             )
-        listeners = current.union(missing)
+        for address in missing:
+            secure[address] = self._listen(address, self._wanted.listeners[address])
+        for address, wanted in wrong.items():
+            self._stop_listening(address)
+            secure[address] = self._listen(address, wanted)
         if purge:
             for address in extras:
-                self._act(
-                    "nvmf_subsystem_remove_listener",
-                    {"listen_address": address._asdict()},
-                    f"stop listening on {address}",
-                    risk=DISRUPTIVE,
-                )
-            listeners = listeners.difference(extras)
-        return listeners
+                self._stop_listening(address)
+                del secure[address]
+        return secure
+
+    def _listen(self, address: _naming.Address, secure: Optional[bool]) -> bool:
+        self._act(
+            "nvmf_subsystem_add_listener",
+            {"listen_address": address._asdict(), **({"secure_channel": True} if secure else {})},
+            f"listen on {_shown(address, bool(secure))}",
+            uses=(("transport", address.trtype),),
+        )
+        return bool(secure)
+
+    def _stop_listening(self, address: _naming.Address) -> None:
+        self._act(
+            "nvmf_subsystem_remove_listener",
+            {"listen_address": address._asdict()},
+            f"stop listening on {address}",
+            risk=DISRUPTIVE,
+        )
+
+
+def _shown(address: _naming.Address, secure: bool) -> str:
+    return f"{address} with TLS" if secure else str(address)
+
+
+def _with(keys: dict) -> str:
+    return f" with {', '.join(f'{purpose} {name}' for purpose, name in keys.items())}" if keys else ""
+
+
+def _keys(*named: dict) -> tuple:
+    """Return how plans name the keys of hosts, and what takes them."""
+    tcp = (("transport", "TCP"),) if any("psk" in keys for keys in named) else ()
+    return (*tcp, *dict.fromkeys(("key", name) for keys in named for name in keys.values()))
 
 
 def _fields(subsystem: Subsystem, graph: Graph) -> dict:
     return {
         "nqn": subsystem.nqn,
         "allow_any_host": subsystem.allow_any_host,
-        "listeners": [str(address) for address in sorted(subsystem.listeners)],
+        "listeners": [_shown(address, address in subsystem.secure) for address in sorted(subsystem.listeners)],
         "hosts": sorted(subsystem.hosts),
+        "host_keys": subsystem.host_keys,
         "namespaces": {
             str(nsid): graph.key(namespace.bdev)[1] for nsid, namespace in sorted(subsystem.namespaces.items())
         },
@@ -353,6 +464,7 @@ def _delete(found: Subsystem, options: dict, graph: Graph) -> Change:
         {"nqn": found.nqn},
         "delete the subsystem; hosts lose it",
         holds=(("subsystem", found.nqn), *(graph.key(ns.bdev) for ns in found.namespaces.values())),
+        uses=_keys(*found.host_keys.values()),
         risk=DISRUPTIVE,
     )
 

@@ -82,7 +82,8 @@ def read(target: Target, desired: list | None = None) -> Graph:
     What getters do not tell is looked at for ``desired``.
     """
     graph = read_graph(Local(target))
-    for resource in {each.resource for each in desired or () if hasattr(each.resource, "look")}:
+    looking = {each.resource for each in desired or () if hasattr(each.resource, "look")}
+    for resource in looking - {KINDS["key"]}:  # the files of its keys are in memory
         resource.look(Local(target), [each.options for each in desired or () if each.resource is resource], graph)
     graph.contents.update({bdev.name: [] for bdev in graph.bdevs.values() if bdev.drive and not bdev.claimed})
     return graph
@@ -108,7 +109,10 @@ def plan(target: Target, *desired: Wanted, **options: Any) -> Plan:
 def carry_out(target: Target, planned: Plan) -> None:
     """Send a plan's actions one by one."""
     for action in planned.actions:
-        target.call(action.method, action.params)
+        if action.perform:
+            action.perform()
+        else:
+            target.call(action.method, action.params)
 
 
 def refusals(planned: Plan) -> dict:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import random
 
+from ansible_collections.excloud.diskengine.plugins.module_utils._graph import HOST_KEYS
 from ansible_collections.excloud.diskengine.tests.unit.plugins.module_utils.helpers import (
     MIB,
     add_disk,
@@ -14,6 +15,8 @@ from ansible_collections.excloud.diskengine.tests.unit.plugins.module_utils.help
 )
 from spdk_sim import RpcFailure, Target, vhost
 from spdk_sim.fabric import add_drive, outside
+from spdk_sim.files import FileInfo
+from support.secrets import dhchap, psk
 
 DISKS = ("d0", "d1", "d2")
 STORES = ("s0", "s1")
@@ -26,6 +29,7 @@ HOSTS = (nqn("host0"), nqn("host1"))
 LEGS = ("m0", "m1", "m2")
 RAIDS = ("r0", "r1")
 VHOSTS = ("v0", "v1")
+KEYS = ("k0", "k1", "tls")
 LVOLS = tuple(f"{store}/{name}" for store in STORES for name in NAMES)
 BDEVS = (*DISKS, *LVOLS)
 DRIVE_BDEVS = (*DISKS, "n0n1")
@@ -92,6 +96,44 @@ def _mirror(chance: random.Random) -> dict:
     return {"name": chance.choice(RAIDS), "raid_level": "raid1", "base_bdevs": chance.sample(LEGS, 2)}
 
 
+def some_keys(chance: random.Random) -> dict:
+    """Names of keys for a host."""
+    keys = {} if chance.random() < 0.5 else {"dhchap_key": chance.choice(KEYS[:2])}
+    if keys and chance.random() < 0.3:
+        keys["dhchap_ctrlr_key"] = chance.choice(KEYS[:2])
+    return keys if chance.random() < 0.8 else {**keys, "psk": "tls"}
+
+
+def some_call_about_keys(chance: random.Random) -> tuple[str, dict]:
+    """One raw call that is about keys or TLS, or both."""
+    key, nqn_ = chance.choice(KEYS), chance.choice(SUBSYSTEMS)
+    host = {"nqn": nqn_, "host": chance.choice(HOSTS)}
+    secure = {"nqn": nqn_, "listen_address": listen_address(chance.choice(PORTS)), "secure_channel": True}
+    calls = (
+        (4, "keyring_file_add_key", {"name": key, "path": f"/{key}"}),
+        (1, "keyring_file_remove_key", {"name": key}),
+        (3, "nvmf_subsystem_add_host", {**host, **some_keys(chance)}),
+        (1, "nvmf_subsystem_remove_host", host),
+        (2, "nvmf_subsystem_set_keys", {**host, "dhchap_key": chance.choice(KEYS[:2])}),
+        (1, "nvmf_subsystem_add_listener", secure),
+    )
+    _weight, method, params = chance.choices(calls, [weight for weight, _method, _params in calls])[0]
+    return method, params
+
+
+def apart(chance: random.Random) -> random.Random:
+    """Another stream of chances, which takes nothing from the first one."""
+    other = random.Random()
+    other.setstate(chance.getstate())
+    return other
+
+
+def add_secrets(target: Target) -> None:
+    """The files of the keys."""
+    secrets = {"/k0": dhchap("k0"), "/k1": dhchap("k1"), "/tls": psk("tls")}
+    target.files.files.update({path: FileInfo("file", content=text) for path, text in secrets.items()})
+
+
 def some_target(chance: random.Random) -> Target:
     """A target in a state that somebody could have left behind."""
     target = Target(release=chance.choice(["26.09", "26.09", "25.05", "24.05"]), seed=1, addresses=None)
@@ -99,13 +141,16 @@ def some_target(chance: random.Random) -> Target:
         add_disk(target, name, 64 * MIB, chance.choice([512, 4096]))
     for name in LEGS:
         add_disk(target, name, chance.choice([16, 16, 16, 32]) * MIB, chance.choice([512, 4096, 4096, 4096]))
-    other = outside(target)
+    drives = outside(target)
     for bdf in DRIVES[:2]:
-        add_drive(other, bdf, 64 * MIB, 4096, "test")
+        add_drive(drives, bdf, 64 * MIB, 4096, "test")
     target.bdevs.auto_examine = chance.random() < 0.7
     base = base_calls()
     calls = base[: chance.randint(0, len(base))] if chance.random() < 0.3 else base
-    for method, params in calls + [some_call(chance) for _number in range(chance.randint(0, 15))]:
+    add_secrets(target)
+    calls = calls + [some_call(chance) for _number in range(chance.randint(0, 15))]
+    other = apart(chance)
+    for method, params in calls + [some_call_about_keys(other) for _number in range(other.randint(0, 10))]:
         try:
             target.call(method, params)
         except RpcFailure:
@@ -181,7 +226,22 @@ def some_desired(chance: random.Random) -> list:
         options |= sometimes(0.4, purge=lambda: chance.sample(PARTS, chance.randint(1, 3)))
         options |= sometimes(0.1, allow_any_host=lambda: True, max_namespaces=lambda: chance.choice([1, 2, 32]))
         out.append(want("subsystem", nqn="nqn.bad" if bad() else nqn_, **options))
+    _ask_for_keys(out, apart(chance))
     if out and bad(0.1):
         out.append(chance.choice(out)._replace())
     chance.shuffle(out)
     return out
+
+
+def _ask_for_keys(out: list, chance: random.Random) -> None:
+    for each in out:
+        options = each.options
+        if each.resource.kind == "subsystem" and chance.random() < 0.5:
+            hosts = chance.sample(HOSTS, chance.randint(0, 2))
+            options["host_keys"] = [{"host": host, **dict.fromkeys(HOST_KEYS), **some_keys(chance)} for host in hosts]
+            for listener in (options["listeners"] or ()) if chance.random() < 0.3 else ():
+                listener["secure_channel"] = chance.random() < 0.5
+    for name in chance.sample(KEYS, chance.randint(0, 3)):
+        state = "absent" if chance.random() < 0.3 else "present"
+        name = "a:b" if chance.random() < 0.03 else name
+        out.append(want("key", name=name, state=state, path=f"/{name}" if chance.random() < 0.9 else None))

@@ -8,6 +8,7 @@ from collections import Counter
 import pytest
 from ansible_collections.excloud.diskengine.plugins.module_utils._apply import apply
 from ansible_collections.excloud.diskengine.plugins.module_utils._errors import RpcError, UnknownOutcome
+from ansible_collections.excloud.diskengine.plugins.module_utils._plan import Action
 from ansible_collections.excloud.diskengine.tests.unit.plugins.module_utils.helpers import (
     add_lvstore,
     nqn,
@@ -121,3 +122,25 @@ def test_nothing_to_send(target):
     with serving(target) as served, served.connect() as client:
         assert apply([], client) == {}
         assert not served.log.mutations
+
+
+@pytest.mark.parametrize("error", [None, OSError(28, "No space left on device")])
+def test_what_is_done_on_the_node(target, error):
+    """It is done once, between calls, and a failure skips what needs it."""
+    done = []
+
+    def perform() -> None:
+        done.append(1)
+        if error:
+            raise error
+
+    (first, *_rest) = planned = plan(target, *volume(1)).actions
+    file = Action("file", {"path": "/x"}, "write /x", perform=perform, subject="key x")
+    first.needs = (file,)
+    with serving(target) as served, served.connect() as client:
+        apply([file, *planned], client)
+        assert (len(done), len(served.log.mutations)) == (1, 0 if error else len(planned))
+    assert {action.state for action in planned} == ({"skipped"} if error else {"done"})
+    if error:
+        assert str(file.error) == "could not write /x: No space left on device"
+        assert str(first.error).startswith("skipped, because key x failed: could not write /x")

@@ -31,7 +31,7 @@ from spdk_sim import Target
 from spdk_sim.fabric import add_drive, outside
 
 MIB = 1 << 20
-HELLO_AND_GETTERS = 2 + 10
+HELLO_AND_GETTERS = 2 + 11
 """Calls of a connection before its first change."""
 
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible_collections.excloud.diskengine.plugins.module_utils import _plan
-from ansible_collections.excloud.diskengine.plugins.module_utils._plan import Action, Change, Plan, make_plan
+from ansible_collections.excloud.diskengine.plugins.module_utils._plan import ANYTHING, Action, Change, Plan, make_plan
 from ansible_collections.excloud.diskengine.plugins.module_utils._resources._lvstore import metadata_ratio
 from ansible_collections.excloud.diskengine.tests.unit.plugins.module_utils.helpers import (
     GIB,
@@ -601,6 +601,7 @@ def test_subsystem_created(target):
         "allow_any_host": False,
         "listeners": ["TCP 127.0.0.1:4420"],
         "hosts": [HOST],
+        "host_keys": {},
         "namespaces": {"1": "lvs/1"},
     }
     assert all(later.needs == (earlier,) for earlier, later in zip(planned.actions, planned.actions[1:]))
@@ -961,7 +962,7 @@ def test_what_is_missing_can_be_assumed():
         subsystem(listeners=[tcp()], namespaces=[{"bdev": "lvs/1"}, {"bdev": "d9"}]),
     ]
     assert len(refusals(plan(target, *desired))) == 2
-    planned = plan(target, *desired, assume_missing=True)
+    planned = plan(target, *desired, assume=ANYTHING)
     assert not refusals(planned)
     assert methods(planned) == [
         "bdev_lvol_create",
@@ -975,13 +976,13 @@ def test_what_is_missing_can_be_assumed():
 
 
 def test_an_lvstore_on_an_assumed_bdev():
-    planned = plan(Target(), want("lvstore", name="lvs", bdev="d9", max_lvols=10), assume_missing=True)
+    planned = plan(Target(), want("lvstore", name="lvs", bdev="d9", max_lvols=10), assume=ANYTHING)
     assert calls(planned) == [("bdev_lvol_create_lvstore", {"bdev_name": "d9", "lvs_name": "lvs"})]
 
 
 def test_what_is_refused_is_not_assumed(target):
     desired = [want("lvol", name="1", lvstore="lvs", size="0"), subsystem(namespaces=[{"bdev": "lvs/1"}])]
-    found = refusals(plan(target, *desired, assume_missing=True))
+    found = refusals(plan(target, *desired, assume=ANYTHING))
     assert found[f"subsystem {nqn(1)}"].startswith("skipped, because lvol lvs/1 failed")
 
 

@@ -12,6 +12,7 @@ import copy
 import random
 
 import pytest
+from ansible_collections.excloud.diskengine.plugins.module_utils._graph import HOST_KEYS
 from ansible_collections.excloud.diskengine.plugins.module_utils._plan import Plan, make_plan
 from ansible_collections.excloud.diskengine.tests.unit.plugins.module_utils.helpers import (
     KINDS,
@@ -24,6 +25,7 @@ from ansible_collections.excloud.diskengine.tests.unit.plugins.module_utils.stat
     DISKS,
     DRIVES,
     SUBSYSTEMS,
+    add_secrets,
     base_calls,
     some_desired,
     some_target,
@@ -161,11 +163,14 @@ def picture(graph) -> dict:
         "lvols": {v.alias: (v.size, v.thin, v.is_snapshot, v.parent) for v in graph.lvols.values()},
         "bdevs": {b.key: (b.size if b.product != "Raid Volume" else "as its legs", b.claimed) for b in bdevs},
         "transports": set(graph.transports),
+        "keys": graph.keys,
         "subsystems": {
             s.nqn: (
                 s.allow_any_host,
                 s.listeners,
                 s.hosts,
+                s.secure,
+                s.host_keys,
                 {nsid: graph.key(ns.bdev) for nsid, ns in s.namespaces.items()},
             )
             for s in graph.subsystems.values()
@@ -324,14 +329,22 @@ def touched(action, graph) -> tuple[set, set]:
     if method == "vhost_delete_controller":
         served = graph.vhosts[params["ctrlr"]].bdev
         return {("vhost", params["ctrlr"]), *([bdev(served)] if served else [])}, set()
+    if method.startswith("keyring_file_"):
+        return {("key", params["name"])}, set()
     changed, relied = {("subsystem", params["nqn"])}, set()
     shown = graph.subsystems.get(params["nqn"])
+    relied.update(("key", params[purpose]) for purpose in HOST_KEYS if purpose in params)
+    if "psk" in params:
+        relied.add(("transport", "TCP"))
+    if shown and method in ("nvmf_subsystem_remove_host", "nvmf_subsystem_set_keys"):
+        relied.update(("key", name) for name in shown.host_keys.get(params["host"], {}).values())
     if method == "nvmf_subsystem_add_ns":
         changed.add(bdev(params["namespace"]["bdev_name"]))
     elif method == "nvmf_subsystem_remove_ns":
         changed.add(bdev(shown.namespaces[params["nsid"]].bdev))
     elif method == "nvmf_delete_subsystem":
         changed.update(bdev(ns.bdev) for ns in shown.namespaces.values())
+        relied.update(("key", name) for keys in shown.host_keys.values() for name in keys.values())
     elif method == "nvmf_subsystem_add_listener":
         relied.add(("transport", params["listen_address"]["trtype"]))
     return changed, relied
@@ -434,6 +447,7 @@ def test_the_states_are_worth_it():
     target = Target(seed=1, addresses=None)
     for name in DISKS:
         add_disk(target, name, 64 * MIB)
+    add_secrets(target)
     for method, params in base_calls():
         target.call(method, params)
     graph = read(target)

@@ -40,6 +40,8 @@ from ansible_collections.excloud.diskengine.tests.unit.plugins.module_utils.stat
 from spdk_sim import RpcFailure, Target
 from spdk_sim.catalogue import RELEASES, parse_release
 from spdk_sim.fabric import add_drive, add_subsystem, outside
+from spdk_sim.files import FileInfo
+from support.secrets import dhchap, psk
 
 ROOT = Path(_graph.__file__).resolve().parents[2]
 SCHEMA = Path(os.environ.get("SPDK_SCHEMA") or ROOT.parent / "shared/spdk/schema.yaml")
@@ -131,6 +133,7 @@ def everything(target: Target) -> list:
     }
     return [
         want("transport", trtype="TCP", **known),
+        *(want("key", name=name, path=f"/{name}") for name in ("one", "two", "tls")),
         want("controller", name="nvme7", traddr=DRIVE),
         want("lvstore", name="lvs", bdev="disk", cluster_size="1MiB", clear_method="none", max_lvols=5000),
         want("lvol", lvstore="lvs", name="1", size="8MiB", thin=True, clear_method="unmap"),
@@ -149,6 +152,7 @@ def everything(target: Target) -> list:
             allow_any_host=True,
             listeners=[tcp()],
             hosts=[HOST],
+            host_keys=[{"host": HOST, "dhchap_key": "one", "dhchap_ctrlr_key": "one", "psk": "tls"}],
             namespaces=[{"bdev": "lvs/1", "nsid": 3}],
         ),
         want("raid", name="mirror", base_bdevs=["leg0", "leg1"]),
@@ -160,14 +164,21 @@ def everything(target: Target) -> list:
 
 def undo(desired: list) -> list:
     """Changes and removals of all of it."""
-    _transport, controller, lvstore, lvol, snapshot, *clones, subsystem = [each.options for each in desired[:-4]]
+    _transport, *keys, controller, lvstore, lvol, snapshot, clone, twin, subsystem = [
+        each.options for each in desired[:-4]
+    ]
+    clones = [clone, twin]
+    other_key = [{"host": HOST, "dhchap_key": "two", "psk": "tls"}]
     mirror, strips, _qos, vhost = [each.options for each in desired[-4:]]
     purge = ["listeners", "hosts", "namespaces"]
-    changed = {"listeners": [], "hosts": [], "namespaces": [], "purge": purge, "allow_any_host": False}
+    changed = {"listeners": [], "hosts": [], "host_keys": [], "namespaces": []}
+    changed = {**changed, "purge": purge, "allow_any_host": False}
     return [
+        [want("subsystem", **{**subsystem, "host_keys": other_key})],
         [want("subsystem", **{**subsystem, **changed}), want("lvol", **{**lvol, "size": "16MiB", "growth": "plain"})],
         [
             want("subsystem", nqn=subsystem["nqn"], state="absent"),
+            *(want("key", **{**key, "state": "absent"}) for key in keys),
             want("snapshot", **{**snapshot, "state": "absent"}),
             *(want("lvol", **{**each, "state": "absent"}) for each in (lvol, *clones)),
         ],
@@ -196,7 +207,9 @@ def all_actions(target: Target) -> list:
 
 
 def with_disks(target: Target) -> Target:
-    """A disk and a local drive; the target looks for nothing by itself."""
+    """A disk, a local drive and files of keys; the target looks for nothing by itself."""
+    target.files.files.update({f"/{name}": FileInfo("file", content=dhchap(name)) for name in ("one", "two")})
+    target.files.files["/tls"] = FileInfo("file", content=psk("tls"))
     add_disk(target, "disk", 1 * GIB)
     for number in range(4):
         add_disk(target, f"leg{number}", 16 << 20)
@@ -211,10 +224,10 @@ def test_every_release_takes_all_that_is_sent(text):
     in_source = {
         name
         for path in sorted((ROOT / "plugins/module_utils/_resources").glob("*.py"))
-        for name in re.findall(r'"((?:bdev|nvmf|vhost)_\w+)"', path.read_text())
+        for name in re.findall(r'"((?:bdev|nvmf|vhost|keyring)_\w+)"', path.read_text())
         if "_get_" not in name
     }
-    assert {action.method for action in all_actions(target)} == in_source & set(ALL_METHODS)
+    assert {action.method for action in all_actions(target)} == in_source & set(target.methods())
 
 
 @pytest.mark.parametrize(("text", "trtype"), [("26.01", "RDMA"), ("26.01", "TCP"), ("26.05", "RDMA")])
