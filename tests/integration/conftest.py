@@ -82,14 +82,17 @@ class Site:
             for name, target in self.targets.items()
         ]
 
-    def converge(self, times=1, host_vars=None, vars_of=None, **options):
-        """Run the playbook, several times in one ansible-playbook if asked to; vars_of gives a host's own variables."""
+    def converge(self, times=1, host_vars=None, vars_of=None, before=(), **options):
+        """Run the playbook, several times in one ansible-playbook if asked to, and the plays that come before it.
+
+        vars_of gives a host's own variables.
+        """
         common = {"storage_node_dsn": self.dsn, "storage_node_drives": self.drives, "storage_node_bind": False}
         hosts = {
             name: {"storage_node_socket": target.socket, **common, **(host_vars or {}), **(vars_of or {}).get(name, {})}
             for name, target in self.targets.items()
         }
-        plays = [{"name": "Again", "import_playbook": "excloud.diskengine.converge"}] * times
+        plays = [*before] + [{"name": "Again", "import_playbook": "excloud.diskengine.converge"}] * times
         return run_playbook(plays, {"all": {"children": {"storage": {"hosts": hosts}}}}, **options)
 
     def rows(self):
@@ -149,13 +152,15 @@ def worker_core(worker_id):
 def make_site(make_target, dsn, conn):
     """Make a Site: make_site(nodes=1, disks_per_node=1, disk_bytes=..., and what make_estate() takes)."""
 
-    def make(nodes=1, disks_per_node=1, disk_bytes=512 << 20, lvol_bytes=12 << 20, **estate):
+    def make(nodes=1, disks_per_node=1, disk_bytes=512 << 20, lvol_bytes=12 << 20, options=(), **estate):
         targets, lvstores, ports = {}, {}, {}
         for node in range(1, nodes + 1):
             name = f"storage-{node}"
-            targets[name], ports[name] = make_target(), free_port()
+            targets[name], ports[name] = make_target(options), free_port()
+            if "--wait-for-rpc" in options:
+                targets[name].call("framework_start_init")
             for index in range(disks_per_node):
-                store = targets[name].add_lvstore(f"lvs-{index}", disk_bytes)
+                store = targets[name].add_lvstore(f"lvs-{index}", disk_bytes, clear_method="none")
                 lvstores[serial(name, index)] = {
                     "name": store["name"],
                     "uuid": store["uuid"],
