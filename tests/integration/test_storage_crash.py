@@ -8,6 +8,7 @@ runs for all of them.
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
@@ -192,6 +193,84 @@ def test_a_dropped_connection(make_site):
     assert reading.mutations() == []
     recovers(site)
     assert not any(nodes[method].mutations() for method in WRITES)
+
+
+MIXED = {
+    "bdev_lvol_create": 1,
+    "nvmf_create_subsystem": 1,
+    "nvmf_subsystem_add_ns": 1,
+    "nvmf_subsystem_add_host": 1,
+    "nvmf_subsystem_add_listener": 1,
+    "nvmf_delete_subsystem": 1,
+    "bdev_lvol_snapshot": 1,
+    "bdev_lvol_delete": 2,
+}
+
+
+def wish_for_everything(node):
+    """On a node with three lvols and a snapshot of the first, one of each to be made and one to go."""
+    first, second, _third = [row["id"] for row in node.rows()]
+    execute = node.conn.execute
+    execute("UPDATE diskengine.lvol SET state = 'DELETING' WHERE id = %s", [second])
+    execute("UPDATE diskengine.snapshot SET state = 'DELETING' WHERE lvol_id = %s", [first])
+    execute("INSERT INTO diskengine.snapshot (lvol_id) VALUES (%s)", [first])
+    execute(
+        "WITH made AS (INSERT INTO diskengine.volume (size_bytes, replicas) VALUES (12582912, 1) RETURNING id), "
+        "mapped AS (INSERT INTO diskengine.mapping (volume_id, node, vm) SELECT id, 'compute-1', 'vm' FROM made) "
+        "INSERT INTO diskengine.lvol (volume_id, disk_id, size_bytes) "
+        "SELECT made.id, disk_id, 12582912 FROM made, diskengine.lvol WHERE lvol.id = %s",
+        [first],
+    )
+
+
+def summary(node):
+    """What a node's rows and target have, with names that do not tell which node it is."""
+    numbers = {row["id"]: f"lvol {place}" for place, row in enumerate(node.rows())}
+    snapshots = node.conn.execute(
+        "SELECT 'snap_' || id, lvol_id, state FROM diskengine.v_snapshot WHERE node = %s", [node.name]
+    ).fetchall()
+    called = {str(number): name for number, name in numbers.items()}
+    called |= {name: f"snapshot of {numbers[lvol]}" for name, lvol, _state in snapshots}
+    lvols = node.target.call("bdev_lvol_get_lvols")
+    nqns = {row["nqn"]: numbers[row["id"]] for row in node.rows()}
+    exports = {
+        nqns.get(nqn): (len(listeners), len(hosts), [called.get(bdev.partition("/")[2]) for bdev in bdevs])
+        for nqn, (listeners, hosts, bdevs) in node.target.exports().items()
+    }
+    return {
+        "rows": [row["state"] for row in node.rows()] + [state for _name, _lvol, state in snapshots],
+        "lvols": sorted(str(called.get(lvol["name"])) for lvol in lvols),
+        "exports": exports,
+    }
+
+
+def test_a_mixed_run_killed_at_any_call_ends_as_any_other(make_site):
+    """Made, taken a snapshot of and deleted in one run; the module and the target die in turn, on the last node none."""
+    points = [(method, number) for method, times in MIXED.items() for number in range(1, times + 1)]
+    site = make_site(nodes=len(points) + 1, lvols=3 * (len(points) + 1), replicas=1)
+    nodes = site.each()
+    for node in nodes:
+        site.conn.execute("INSERT INTO diskengine.snapshot (lvol_id) VALUES (%s)", [node.rows()[0]["id"]])
+    assert site.converge().rc == 0
+    for node in nodes:
+        wish_for_everything(node)
+        node.clear()
+    victims = itertools.cycle([kill_module, kill_target])
+    killed = [at(node, method, next(victims), number) for node, (method, number) in zip(nodes, points)]
+    done = site.converge()
+    assert [len(requests) for requests in killed] == [1] * len(points)
+    assert {event["host"] for event in done.events if event["event"] == "failed"} == {node.name for node in nodes[:-1]}
+    assert Counter(request["method"] for request in nodes[-1].mutations()) == MIXED
+    for node in nodes:
+        node.target.recorder.before_answer = lambda number: None
+        if not node.target.is_running():
+            node.target.start()
+    again = site.converge(times=2)
+    assert again.rc == 0, again.output
+    assert not any(result["changed"] for node in nodes for result in again.results(SPDK_TASK, node.name)[1:])
+    wanted = {"rows": ["UP"] * 4, "lvols": ["lvol 0", "lvol 1", "lvol 2", "snapshot of lvol 0"]}
+    wanted["exports"] = {f"lvol {number}": (1, 1, [f"lvol {number}"]) for number in range(3)}
+    assert [summary(node) for node in nodes] == [wanted] * len(nodes)
 
 
 def in_background(call):
