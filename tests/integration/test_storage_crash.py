@@ -245,7 +245,7 @@ def summary(node):
 
 
 def test_a_mixed_run_killed_at_any_call_ends_as_any_other(make_site):
-    """Made, taken a snapshot of and deleted in one run; the module and the target die in turn, on the last node none."""
+    """Made, taken a snapshot of and deleted in one run; module and target die in turn, and none of the last node."""
     points = [(method, number) for method, times in MIXED.items() for number in range(1, times + 1)]
     site = make_site(nodes=len(points) + 1, lvols=3 * (len(points) + 1), replicas=1)
     nodes = site.each()
