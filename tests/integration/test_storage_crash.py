@@ -202,16 +202,18 @@ MIXED = {
     "nvmf_subsystem_add_host": 1,
     "nvmf_subsystem_add_listener": 1,
     "nvmf_delete_subsystem": 1,
+    "bdev_lvol_resize": 1,
     "bdev_lvol_snapshot": 1,
     "bdev_lvol_delete": 2,
 }
 
 
 def wish_for_everything(node):
-    """On a node with three lvols and a snapshot of the first, one of each to be made and one to go."""
-    first, second, _third = [row["id"] for row in node.rows()]
+    """On a node with three lvols and a snapshot of the first, one of each to be made, one to go, and one to grow."""
+    first, second, third = [row["id"] for row in node.rows()]
     execute = node.conn.execute
     execute("UPDATE diskengine.lvol SET state = 'DELETING' WHERE id = %s", [second])
+    execute("UPDATE diskengine.lvol SET state = 'RESIZING', size_bytes = 25165824 WHERE id = %s", [third])
     execute("UPDATE diskengine.snapshot SET state = 'DELETING' WHERE lvol_id = %s", [first])
     execute("INSERT INTO diskengine.snapshot (lvol_id) VALUES (%s)", [first])
     execute(
@@ -232,6 +234,7 @@ def summary(node):
     called = {str(number): name for number, name in numbers.items()}
     called |= {name: f"snapshot of {numbers[lvol]}" for name, lvol, _state in snapshots}
     lvols = node.target.call("bdev_lvol_get_lvols")
+    sizes = {bdev["name"]: bdev["num_blocks"] * bdev["block_size"] >> 20 for bdev in node.target.call("bdev_get_bdevs")}
     nqns = {row["nqn"]: numbers[row["id"]] for row in node.rows()}
     exports = {
         nqns.get(nqn): (len(listeners), len(hosts), [called.get(bdev.partition("/")[2]) for bdev in bdevs])
@@ -239,13 +242,13 @@ def summary(node):
     }
     return {
         "rows": [row["state"] for row in node.rows()] + [state for _name, _lvol, state in snapshots],
-        "lvols": sorted(str(called.get(lvol["name"])) for lvol in lvols),
+        "lvols": sorted((str(called.get(lvol["name"])), sizes[lvol["uuid"]]) for lvol in lvols),
         "exports": exports,
     }
 
 
 def test_a_mixed_run_killed_at_any_call_ends_as_any_other(make_site):
-    """Made, taken a snapshot of and deleted in one run; module and target die in turn, and none of the last node."""
+    """Made, grown and deleted in one run; the module and the target die in turn, and none on the last node."""
     points = [(method, number) for method, times in MIXED.items() for number in range(1, times + 1)]
     site = make_site(nodes=len(points) + 1, lvols=3 * (len(points) + 1), replicas=1)
     nodes = site.each()
@@ -257,7 +260,8 @@ def test_a_mixed_run_killed_at_any_call_ends_as_any_other(make_site):
         node.clear()
     victims = itertools.cycle([kill_module, kill_target])
     killed = [at(node, method, next(victims), number) for node, (method, number) in zip(nodes, points)]
-    done = site.converge()
+    growth = {"storage_node_growth": "plain"}
+    done = site.converge(host_vars=growth)
     assert [len(requests) for requests in killed] == [1] * len(points)
     assert {event["host"] for event in done.events if event["event"] == "failed"} == {node.name for node in nodes[:-1]}
     assert Counter(request["method"] for request in nodes[-1].mutations()) == MIXED
@@ -265,10 +269,11 @@ def test_a_mixed_run_killed_at_any_call_ends_as_any_other(make_site):
         node.target.recorder.before_answer = lambda number: None
         if not node.target.is_running():
             node.target.start()
-    again = site.converge(times=2)
+    again = site.converge(times=2, host_vars=growth)
     assert again.rc == 0, again.output
     assert not any(result["changed"] for node in nodes for result in again.results(SPDK_TASK, node.name)[1:])
-    wanted = {"rows": ["UP"] * 4, "lvols": ["lvol 0", "lvol 1", "lvol 2", "snapshot of lvol 0"]}
+    sizes = {"lvol 0": 12, "lvol 1": 24, "lvol 2": 12, "snapshot of lvol 0": 12}
+    wanted = {"rows": ["UP"] * 4, "lvols": sorted(sizes.items())}
     wanted["exports"] = {f"lvol {number}": (1, 1, [f"lvol {number}"]) for number in range(3)}
     assert [summary(node) for node in nodes] == [wanted] * len(nodes)
 
