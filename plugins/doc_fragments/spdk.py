@@ -252,6 +252,13 @@ superblock:
 strip_size:
   description: Size of a strip, such as V(64KiB), a power of two. Needed for all levels but mirrors, which have none.
   type: str
+source:
+  description:
+    - The leg of a mirror of two that holds the data, when a mirror has to be made of it and of a leg that does not.
+      The other one is brought in sync then. Keep the option until that is done.
+    - This is the way out for a mirror that waits for a leg which is gone for good. Only somebody who knows that the leg
+      that is left is not stale can say so. Its old superblock is wiped, which needs SPDK v26.05 or newer.
+  type: str
 """,
 )
 

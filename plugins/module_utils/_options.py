@@ -109,6 +109,7 @@ RAID = {
     "base_bdevs": {"type": "list", "elements": "str"},
     "superblock": {"type": "bool"},
     "strip_size": {"type": "str"},
+    "source": {"type": "str"},
     "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
 }
 

@@ -51,6 +51,14 @@ EXAMPLES = r"""
       - node1-42n1
       - node3-42n1
 
+- name: Make a mirror of the leg that is left of one, and of a new one
+  excloud.diskengine.spdk_raid:
+    name: raid_42
+    base_bdevs:
+      - node1-42n1
+      - node3-42n1
+    source: node1-42n1
+
 - name: Delete several
   excloud.diskengine.spdk_raid:
     raids:

@@ -157,6 +157,26 @@ def test_a_leg_that_missed_writes_is_rebuilt_and_not_trusted(node):
     three_steps(node.target, ("heal", "spdk_raid", mirror("an1", "bn1"), ["bdev_raid_add_base_bdev"]))
 
 
+def test_a_mirror_whose_leg_is_gone_for_good(node):
+    three_steps(node.target, ("one", "spdk_raid", mirror("an1", "bn1"), ["bdev_raid_create"]))
+    node.target.call("bdev_raid_delete", {"name": "r"})
+    node.detach("a", "b")
+    node.attach("a")
+    (waits,) = refusals(node.target, ("spdk_raid", mirror("an1", "cn1")))
+    assert "name the one that holds the data (source)" in waits
+    calls = [
+        "bdev_raid_delete",
+        "bdev_null_create",
+        "bdev_raid_create",
+        "bdev_raid_remove_base_bdev",
+        "bdev_null_delete",
+        "bdev_raid_add_base_bdev",
+    ]
+    three_steps(node.target, ("rescue", "spdk_raid", mirror("an1", "cn1", source="an1"), calls))
+    node.in_sync()
+    assert node.members() == ["an1", "cn1"]
+
+
 def test_limits(node):
     limits = {"bdev": "an1", "rw_ios_per_sec": 1500, "w_mbytes_per_sec": 10}
     (run,) = three_steps(node.target, ("one", "spdk_qos", limits, ["bdev_set_qos_limit"]))

@@ -234,7 +234,8 @@ def _write_superblocks(raid: Raid) -> None:
             sequence=raid.sequence,
             slots=[list(each) for each in raid.on_disk],
         )
-        slot.bdev.medium.write(content)
+        if slot.bdev.medium:
+            slot.bdev.medium.write(content)
 
 
 def data_offset(raid: Raid, bdev: Bdev) -> int:
@@ -465,7 +466,8 @@ def delete(target: Any, params: Params) -> Any:
     if params.clear_sb and raid.superblock:
         target.disks.erase(f"raid:{raid.uuid}")
         for slot in raid.present:
-            slot.bdev.medium.erase()
+            if slot.bdev.medium:
+                slot.bdev.medium.erase()
     _forget(target, raid)
     yield
     return True

@@ -98,6 +98,11 @@ class _Spec:
         self.references: list = options["base_bdevs"]
         found = [graph.bdev(reference) for reference in self.references]
         self.legs = [bdev.name if bdev else reference for bdev, reference in zip(found, self.references)]
+        self.source: Optional[str] = None
+        if options["source"]:
+            self.source = dict(zip(self.references, self.legs)).get(options["source"])
+            if self.level != "raid1" or len(self.legs) != 2 or not self.source:
+                raise Refusal("source has to be one of the two base_bdevs of a mirror")
         if len(set(self.legs)) < len(self.legs):
             raise Refusal("base_bdevs names a bdev twice")
         if len(self.legs) < _LEAST[self.level]:
@@ -141,6 +146,8 @@ def _create(wanted: _Spec, graph: Graph, instead_of: Optional[Raid] = None) -> C
     """Make the RAID of legs that are all there, ``instead_of`` one that never was complete."""
     legs = [_leg(reference, wanted.name, graph, ours=instead_of) for reference in wanted.references]
     unread = any(leg.size is None for leg in legs)
+    if wanted.source and not unread:
+        return _create_from(wanted, legs, instead_of, graph)
     if not unread:
         _require_equal(legs, wanted)
     for leg in legs:
@@ -172,6 +179,71 @@ def _create(wanted: _Spec, graph: Graph, instead_of: Optional[Raid] = None) -> C
         predict=predict,
         unread=_UNREAD if unread else None,
     )
+
+
+def _create_from(wanted: _Spec, legs: list, instead_of: Optional[Raid], graph: Graph) -> Change:
+    """Make a mirror of the leg that holds the data and of one that does not.
+
+    SPDK takes a new mirror's legs to be equal. So the mirror is made with a stand-in, which leaves it at once: killed
+    anywhere, it never has a leg that is not in sync and passes for one that is.
+    """
+    source, other = sorted(legs, key=lambda leg: leg.name != wanted.source)
+    held = graph.superblocks.get(other.name)
+    if held:
+        raise Refusal(
+            f"bdev {other.name} holds the superblock of RAID {held.raid} ({held.uuid}); it is not written over"
+        )
+    if source.md_size or (other.block_size, other.md_size) != (source.block_size, 0) or other.size < source.size:
+        raise Refusal(f"bdev {other.name} cannot be a leg beside {source.name}: it is smaller, or has other blocks")
+    if instead_of is None and graph.superblocks.get(source.name):
+        raise Refusal(f"bdev {source.name} holds a superblock; attach it again to have SPDK assemble that RAID first")
+
+    def action(method: str, params: dict, summary: str, **more: Any) -> Action:
+        return _action(wanted.name, [source, other], method, params, summary, **more)
+
+    name = _stand_in(wanted.name)
+    actions = []
+    if instead_of:
+        params: dict = {"name": wanted.name, **({"clear_sb": True} if instead_of.superblock else {})}
+        summary = f"delete the RAID that waits for a leg; {source.name} is the one that holds the data"
+        actions.append(action("bdev_raid_delete", params, summary, risk=DESTRUCTIVE))
+    if name not in graph.bdevs:
+        params = {"name": name, "num_blocks": source.size // source.block_size, "block_size": source.block_size}
+        actions.append(action("bdev_null_create", params, "make a stand-in for the other leg"))
+    params = {"name": wanted.name, "raid_level": "raid1", "base_bdevs": [source.name, name]}
+    if wanted.superblock:
+        params["superblock"] = True
+    actions += [
+        action("bdev_raid_create", params, f"create a raid1 of {source.name} and the stand-in"),
+        action("bdev_raid_remove_base_bdev", {"name": name}, "take the stand-in out"),
+        action("bdev_null_delete", {"name": name}, "delete the stand-in"),
+        action(
+            "bdev_raid_add_base_bdev",
+            {"raid_bdev": wanted.name, "base_bdev": other.name},
+            f"add {other.name} and bring it in sync",
+        ),
+    ]
+    members = tuple(Member(leg.name, leg.uuid or "", True, source.size) for leg in (source, other))
+    planned = Raid(wanted.name, None, "raid1", "online", wanted.superblock, 0, members, other.name)
+
+    def predict(world: Graph) -> None:
+        if name in world.bdevs:
+            world.remove_bdev(name)
+        world.add_bdev(Bdev(wanted.name, (), None, RAID_PRODUCT, source.block_size, None, False))
+        world.put_raid(planned)
+
+    return Change(
+        _fields(instead_of, graph) if instead_of else None,
+        _fields(planned, graph),
+        actions,
+        facts=_facts(planned, graph),
+        predict=predict,
+        later=f"{other.name} is brought in sync",
+    )
+
+
+def _stand_in(raid: str) -> str:
+    return f"{raid}-stand-in"
 
 
 def _action(raid: str, bdevs: list, method: str, params: dict, summary: str, **more: Any) -> Action:
@@ -250,7 +322,7 @@ def _compare(found: Raid, wanted: _Spec, graph: Graph) -> Change:
         return _complete(found, wanted, graph)
     if found.state != "online":
         raise Refusal(f"it is {found.state}: it has {_named(found.present)} and lost the rest; delete it")
-    return _replace_legs(found, wanted, graph)
+    return _tidied(_replace_legs(found, wanted, graph), found, graph)
 
 
 def _complete(found: Raid, wanted: _Spec, graph: Graph) -> Change:
@@ -259,6 +331,8 @@ def _complete(found: Raid, wanted: _Spec, graph: Graph) -> Change:
     unseen = [bdev for bdev in map(graph.bdevs.get, waiting) if bdev and bdev.name not in graph.examined]
     if unseen and not graph.auto_examine:
         return _examined(unseen, wanted, found, graph)
+    if wanted.source and wanted.source in found.present:
+        return _create(wanted, graph, instead_of=found)
     vouched = [leg for leg in found.present if graph.superblocks.get(leg, True)]
     if not found.superblock or not vouched:
         return _create(wanted, graph, instead_of=found)
@@ -266,12 +340,14 @@ def _complete(found: Raid, wanted: _Spec, graph: Graph) -> Change:
     if there:
         raise Refusal(
             f"it has {_named(found.present)} and waits for another leg; {_named(there)} is there, but does not hold "
-            f"the superblock of this RAID, so that nobody knows which of them is stale; find out which holds the data"
+            f"the superblock of this RAID, so that nobody knows which of them is stale; name the one that holds the "
+            f"data (source)"
         )
     known = [member.uuid for member in found.members if not member.present]
     raise Refusal(
         f"it has {_named(found.present)} and waits for {_named(waiting)} (UUID {_named(known)}), which is not there; "
-        f"attach its controller: until then nobody knows which leg is stale"
+        f"attach its controller: until then nobody knows which leg is stale; if it is gone for good, name another one "
+        f"instead, and the leg that holds the data (source)"
     )
 
 
@@ -328,6 +404,25 @@ def _replace_legs(found: Raid, wanted: _Spec, graph: Graph) -> Change:
     later = f"{leg.name} is brought in sync" + (f"; {_named(rest)} follows when that is done" if rest else "")
     after = _fields(planned, graph)
     return Change(before, after, actions, facts=facts, predict=lambda world: world.put_raid(planned), later=later)
+
+
+def _tidied(change: Change, found: Raid, graph: Graph) -> Change:
+    """Delete the stand-in that a run which was broken off left behind."""
+    name = _stand_in(found.name)
+    leaves = [action for action in change.actions if action.params == {"name": name}]
+    if name in graph.bdevs and (leaves or name not in found.present):
+        action = _action(
+            found.name, [graph.bdevs[name]], "bdev_null_delete", {"name": name}, "delete the stand-in for a leg"
+        )
+        change.actions.insert(len(leaves), action)
+        predict = change.predict
+
+        def without(world: Graph) -> None:
+            predict(world)
+            world.remove_bdev(name)
+
+        change.predict = without
+    return change
 
 
 def _require_fits(leg: Bdev, found: Raid, graph: Graph) -> None:

@@ -235,6 +235,69 @@ def test_a_newer_leg_is_not_overwritten(node):
     assert "bdev bn1 has seen more of this RAID (superblock 10) than an1 (superblock 2)" in refusal(node, mirror())
 
 
+def waiting(node: Node) -> None:
+    """A mirror of which bn1 is gone for good; cn1 takes its place."""
+    node.converge(mirror())
+    node.call("bdev_raid_delete", name="r")
+    node.detach("a", "b")
+    node.attach("a")
+
+
+RESCUE = mirror("an1", "cn1", source="an1")
+RESCUING = [
+    "bdev_raid_delete",
+    "bdev_null_create",
+    "bdev_raid_create",
+    "bdev_raid_remove_base_bdev",
+    "bdev_null_delete",
+    "bdev_raid_add_base_bdev",
+]
+
+
+def test_the_way_out_for_a_mirror_whose_leg_is_gone_for_good(node):
+    waiting(node)
+    assert "name the one that holds the data (source)" in refusal(node, mirror("an1", "cn1"))
+    node.call("bdev_raid_set_options", **SLOW)
+    planned = plan(node.target, RESCUE)
+    assert methods(planned) == RESCUING
+    carry_out(node.target, planned)
+    assert plan(node.target, RESCUE).objects[0].change.later == "cn1 is brought in sync (0 %)"
+    node.target.advance(SIZE)
+    node.converge(RESCUE)
+    assert node.target.bdevs.find("r-stand-in") is None
+
+
+@pytest.mark.parametrize("done", range(1, len(RESCUING)))
+def test_the_way_out_is_found_from_anywhere(node, done):
+    waiting(node)
+    node.call("bdev_raid_set_options", **SLOW)
+    for action in plan(node.target, RESCUE).actions[:done]:
+        node.target.call(action.method, action.params)
+    carry_out(node.target, plan(node.target, RESCUE))
+    raid = node.raid()
+    assert raid["process"]["target"] == "cn1", "it was never taken to be in sync"
+    assert [leg["name"] for leg in raid["base_bdevs_list"]] == ["an1", "cn1"]
+    node.target.advance(SIZE)
+    node.converge(RESCUE)
+    assert node.target.bdevs.find("r-stand-in") is None
+
+
+def test_a_mirror_of_a_leg_with_data_and_a_new_one(node):
+    node.call("bdev_raid_set_options", **SLOW)
+    carry_out(node.target, plan(node.target, RESCUE))
+    assert node.raid()["process"]["target"] == "cn1"
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"source": "bn1"}, {"source": "an1", "base_bdevs": ["an1", "bn1", "cn1"]}, {"source": "an1", "level": "raid0"}],
+)
+def test_a_source_that_is_none(node, options):
+    strip = {"strip_size": "4KiB"} if "level" in options else {}
+    wanted = want("raid", **{"name": "r", "base_bdevs": ["an1", "cn1"], **options, **strip})
+    assert "source has to be one of the two base_bdevs of a mirror" in refusal(node, wanted)
+
+
 def test_auto_examine_off_examines_the_legs(node):
     node.converge(mirror())
     node.call("bdev_raid_delete", name="r")

@@ -157,6 +157,7 @@ def everything(target: Target) -> list:
         ),
         want("raid", name="mirror", base_bdevs=["leg0", "leg1"]),
         want("raid", name="strips", level="raid0", base_bdevs=["leg2"], strip_size="64KiB", superblock=True),
+        want("raid", name="rescued", base_bdevs=["leg4", "leg5"], source="leg4"),
         want("qos", bdev="mirror", rw_ios_per_sec=1000, rw_mbytes_per_sec=1, r_mbytes_per_sec=1, w_mbytes_per_sec=1),
         want("vhost", name="vhost7", bdev="mirror", cpumask="1", readonly=True),
     ]
@@ -165,11 +166,11 @@ def everything(target: Target) -> list:
 def undo(desired: list) -> list:
     """Changes and removals of all of it."""
     _transport, *keys, controller, lvstore, lvol, snapshot, clone, twin, subsystem = [
-        each.options for each in desired[:-4]
+        each.options for each in desired[:-5]
     ]
     clones = [clone, twin]
     other_key = [{"host": HOST, "dhchap_key": "two", "psk": "tls"}]
-    mirror, strips, _qos, vhost = [each.options for each in desired[-4:]]
+    mirror, strips, _rescued, _qos, vhost = [each.options for each in desired[-5:]]
     purge = ["listeners", "hosts", "namespaces"]
     changed = {"listeners": [], "hosts": [], "host_keys": [], "namespaces": []}
     changed = {**changed, "purge": purge, "allow_any_host": False}
@@ -211,7 +212,7 @@ def with_disks(target: Target) -> Target:
     target.files.files.update({f"/{name}": FileInfo("file", content=dhchap(name)) for name in ("one", "two")})
     target.files.files["/tls"] = FileInfo("file", content=psk("tls"))
     add_disk(target, "disk", 1 * GIB)
-    for number in range(4):
+    for number in range(6):
         add_disk(target, f"leg{number}", 16 << 20)
     add_drive(outside(target), DRIVE, 1 * GIB, 512, "test")
     target.bdevs.auto_examine = False
