@@ -44,7 +44,7 @@ def _difference(planned: ObjectPlan, graph: Graph) -> dict:
         cause = planned.refusal
     elif planned.deferred:
         cause = planned.deferred
-    elif change.later:
+    elif change.later and not change.actions:
         cause = change.later
     else:
         cause = _changed(change.before, change.after) if there else "it is not there"

@@ -87,7 +87,9 @@ class Target:
     def start(self):
         """Start the process and give it its disks, unless it waits for its start; returns when it answers."""
         log = open(self.directory / "target.log", "ab")  # the process keeps it
-        self._process = subprocess.Popen(self._command(), stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+        self._process = subprocess.Popen(
+            self._command(), stdout=log, stderr=log, stdin=subprocess.DEVNULL, cwd=self.directory
+        )
         log.close()
         deadline = time.monotonic() + _START_SECONDS
         while True:

@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import pytest
+from ansible_collections.excloud.diskengine.plugins.module_utils._describe import describe
+from ansible_collections.excloud.diskengine.plugins.module_utils._drift import find_drift
 from ansible_collections.excloud.diskengine.plugins.module_utils._graph import Bdev
 from ansible_collections.excloud.diskengine.plugins.module_utils._plan import Plan, make_plan
 from ansible_collections.excloud.diskengine.tests.unit.plugins.module_utils.compute import (
@@ -470,3 +472,40 @@ def test_everything_goes_in_the_safe_order(node):
     planned = node.converge(*gone)
     assert methods(planned) == ["vhost_delete_controller", "bdev_raid_delete"]
     assert planned.actions[0] in planned.actions[1].needs
+
+
+# --- what there is, and what differs
+
+
+def test_drift_of_a_compute_node(node):
+    node.converge(mirror(), limits(rw_ios_per_sec=2000), want("vhost", name="v", bdev="r"))
+    node.call("bdev_raid_create", name="s", raid_level="raid1", base_bdevs=["cn1", "gone"])
+    node.call("bdev_raid_remove_base_bdev", name="bn1")
+    desired = [mirror(), limits(rw_ios_per_sec=3000), want("vhost", name="w", bdev="cn1")]
+    found = {
+        f"{each['class']} {each['kind']} {each['object']}": each for each in find_drift(desired, [], read(node.target))
+    }
+    assert {name: each["repair"] for name, each in found.items()} == {
+        "different raid r": ["add bn1 and bring it in sync"],
+        "different qos r": ["set the limits rw_ios_per_sec 3000"],
+        "missing vhost w": [],
+        "extra raid s": [],
+        "extra vhost v": [],
+    }
+    assert found["different raid r"]["cause"] == "base_bdevs differs"
+    assert found["missing vhost w"]["cause"].startswith("bdev cn1 is part of the RAID s")
+    assert found["extra raid s"]["cause"] == "no row names it; it is configuring and has cn1"
+    assert found["extra vhost v"]["cause"] == "no row names it; it serves r; 0 clients are connected"
+
+
+def test_what_is_there_can_be_asked_for(node):
+    node.converge(mirror(), limits(rw_ios_per_sec=2000), want("vhost", name="v", bdev="r"))
+    desired = describe(read(node.target))["desired"]
+    assert desired["raids"] == [{"name": "r", "level": "raid1", "base_bdevs": ["an1", "bn1"], "superblock": True}]
+    wanted = [
+        want(kind, **each)
+        for kind, plural in (("raid", "raids"), ("qos", "qos"), ("vhost", "vhosts"))
+        for each in desired[plural]
+    ]
+    planned = plan(node.target, *wanted)
+    assert not planned.actions and not refusals(planned)
