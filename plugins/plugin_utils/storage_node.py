@@ -19,6 +19,7 @@ def storage_desired(
     growth_options=None,
     remove=(),
     drift=(),
+    host_keys=(),
 ):
     """Return ``{desired, bind, problems}``.
 
@@ -30,17 +31,18 @@ def storage_desired(
     same reason an lvstore is created only on a disk that is NEW. A row without placement is corrupt: it becomes a
     problem and nothing is asked for it; so does a new one on a disk that is RETIRED, while nothing more is asked for
     the others there. ``remove`` names what is to go although no row ever said so, or says which class of ``drift``.
-    ``lvstore_options`` are those of new lvstores, ``growth_options`` those of lvols that are RESIZING.
+    ``lvstore_options`` are those of new lvstores, ``growth_options`` those of lvols that are RESIZING. ``host_keys``
+    names the keys of hosts; an entry without a host is for all that have none of their own.
     """
     rows = _parsed(node)
-    lists, problems = _lists(rows, transport_options, purge, drives, lvstore_options, growth_options)
+    lists, problems = _lists(rows, transport_options, purge, drives, lvstore_options, growth_options, host_keys)
     _add_removals(_named(remove, drift), rows, lists, problems)
     new = [row for row in rows.get("disks", ()) if drives and row["state"] == "NEW"]
     bind = [{"serial": row["serial"], "bdf": row["bdf"], "persist": "udev"} for row in new]
     return {"desired": json.dumps(lists), "bind": bind, "problems": problems}
 
 
-def _lists(rows, transport_options, purge, drives, lvstore_options=None, growth_options=None):
+def _lists(rows, transport_options, purge, drives, lvstore_options=None, growth_options=None, host_keys=()):
     """Return the objects that rows ask for, by kind, and sentences on rows that were left out."""
     stores = _Stores(rows, drives)
     retired = _retired(rows)
@@ -71,7 +73,7 @@ def _lists(rows, transport_options, purge, drives, lvstore_options=None, growth_
             lists["lvols"].append(_lvol(row, store))
         elif row["state"] == "RESIZING":
             lists["lvols"].append({**_existing(row, str(row["id"])), **(growth_options or {})})
-        lists["subsystems"].append(_subsystem(row, store, purge))
+        lists["subsystems"].append(_subsystem(row, store, purge, host_keys))
         trtypes.update(dict.fromkeys(listener["trtype"] for listener in row["listeners"]))
     for row in rows.get("snapshots", ()):
         store = stores.of(row)
@@ -123,7 +125,7 @@ def _add_removals(remove, rows, lists, problems):
             lists[f"{item['kind']}s"].append({"name": name, "lvstore": store, "state": "absent"})
 
 
-def storage_verified(node, part, transport_options=None, drives=True):
+def storage_verified(node, part, transport_options=None, drives=True, host_keys=()):
     """Return a document for M(spdk_drift_info) from one node of M(desired_state_info).
 
     ``part`` is ``desired``, what the rows that are UP say, every lvol with its UUID and size; or ``pending``, what is
@@ -140,7 +142,7 @@ def storage_verified(node, part, transport_options=None, drives=True):
         for kind in ("lvols", "snapshots")
     }
     settled["disks"] = rows.get("disks", ())
-    document, _problems = _lists(settled, transport_options, ("listeners", "hosts"), drives)
+    document, _problems = _lists(settled, transport_options, ("listeners", "hosts"), drives, host_keys=host_keys)
     if part == "desired":
         document["disks"] = [disk for disk in document["disks"] if disk.get("lvstore_uuid") and not disk["create"]]
     for kind, name in (("lvols", str), ("snapshots", snapshot_name)):
@@ -271,8 +273,8 @@ def _unexported(row, store):
     return {"nqn": row["nqn"], "namespaces": [_namespace(row, store)], "state": "absent"}
 
 
-def _subsystem(row, store, purge):
-    return {
+def _subsystem(row, store, purge, host_keys):
+    wanted = {
         "nqn": row["nqn"],
         "max_namespaces": 1,
         "listeners": row["listeners"],
@@ -280,6 +282,12 @@ def _subsystem(row, store, purge):
         "namespaces": [_namespace(row, store)],
         "purge": list(purge),
     }
+    return {**wanted, "host_keys": _host_keys(row["hosts"], host_keys)} if host_keys else wanted
+
+
+def _host_keys(hosts, host_keys):
+    named = {item.get("host"): {purpose: item[purpose] for purpose in item if purpose != "host"} for item in host_keys}
+    return [{"host": host, **named.get(host, named.get(None, {}))} for host in hosts]
 
 
 def _identity(entry):

@@ -414,3 +414,20 @@ def test_what_never_was_made_is_gone_at_once():
     never = row(state="DELETING", lvstore_uuid=None, uuid=None)
     assert [change["to"] for change in transitions([never], [])] == ["GONE"]
     assert transitions([row(state="DELETING", lvstore_uuid=None)], []) == []
+
+
+def test_keys_of_hosts_are_named():
+    other = "nqn.2024-01.io.excloud:other"
+    rows = [row(hosts=[HOST, other])]
+    document, _problems = desired(*rows)
+    assert "host_keys" not in document["subsystems"][0]
+    everybody, own = {"dhchap_key": "all"}, {"host": other, "dhchap_key": "own", "psk": "tls"}
+    for given, found in (
+        ([everybody], [{"host": HOST, **everybody}, {"host": other, **everybody}]),
+        ([everybody, own], [{"host": HOST, **everybody}, own]),
+        ([own], [{"host": HOST}, own]),
+    ):
+        document, _problems = desired(*rows, host_keys=given)
+        assert document["subsystems"][0]["host_keys"] == found
+        validated = ArgumentSpecValidator(KINDS["subsystems"]).validate(document["subsystems"][0])
+        assert not validated.error_messages
