@@ -10,7 +10,7 @@ import threading
 
 import pytest
 from support.modules import three_steps
-from support.targets import free_port
+from support.targets import free_port, is_real
 
 NQN = "nqn.2024-01.io.excloud:storage.test"
 HOST = "nqn.2024-01.io.excloud:host"
@@ -143,6 +143,7 @@ def test_all_listeners_are_wrong(site):
     assert not set(site.ana()) & set(old)
 
 
+@pytest.mark.skipif(is_real(), reason="disturbs a target that is its own host; with two processes see spdk-facts.md")
 def test_another_bdev_behind_the_namespace(site):
     """Without purge it is refused (test_plan.py); with it the connections stay."""
     before = site.connections()
