@@ -158,6 +158,7 @@ def make_site(make_target, dsn, conn):
             name = f"storage-{node}"
             targets[name], ports[name] = make_target(options), free_port()
             if "--wait-for-rpc" in options:
+                targets[name].call("bdev_set_options", {"bdev_auto_examine": False})
                 targets[name].call("framework_start_init")
             for index in range(disks_per_node):
                 store = targets[name].add_lvstore(f"lvs-{index}", disk_bytes, clear_method="none")

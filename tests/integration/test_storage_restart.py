@@ -9,12 +9,16 @@ import pytest
 
 EXPORTS = 750  # each of an lvol with a snapshot, which is an lvol too
 SPDK_TASK = "Converge the SPDK target"
-STARTUP = {"iobuf_set_options": {"small_pool_count": 8191}}
+STARTUP = {"bdev_set_options": {"bdev_auto_examine": False}}
+SECONDS = 300  # that a call may take: the store was not closed, so that all its metadata is read
 
 
 def first(name, module, **options):
     """A play for before converge.yml."""
-    task = {"name": name, f"excloud.diskengine.{module}": {"socket": "{{ storage_node_socket }}", **options}}
+    task = {
+        "name": name,
+        f"excloud.diskengine.{module}": {"socket": "{{ storage_node_socket }}", "timeout": SECONDS, **options},
+    }
     return {"name": name, "hosts": "storage", "gather_facts": False, "tasks": [task]}
 
 
@@ -23,7 +27,8 @@ def test_a_restarted_target_gets_everything_back(make_site, capsys, saved):
     """From the rows alone, or from the file that the role saved; no data is touched, and no lvol is made."""
     site = make_site(lvols=EXPORTS, disk_bytes=8 << 30, lvol_bytes=4 << 20, options=["--wait-for-rpc"])
     path = str(site.target.directory / "spdk.json")
-    host_vars = {"storage_node_config_file": path if saved else ""}
+    host_vars = {"storage_node_config_file": path if saved else "", "storage_node_timeout": SECONDS}
+    site.target.call("bdev_examine", {"name": "disk-lvs-0"})  # so that the file says to look at this disk
     assert site.converge().rc == 0
     site.conn.execute("INSERT INTO diskengine.snapshot (lvol_id) SELECT id FROM diskengine.lvol")
     done = site.converge(host_vars=host_vars)
@@ -41,6 +46,8 @@ def test_a_restarted_target_gets_everything_back(make_site, capsys, saved):
         plays = [
             first("Start", "spdk_config", state="started", startup=STARTUP),
             first("Attach the disk", "spdk_rpc", method="bdev_aio_create", params=disk),
+            first("Look at it", "spdk_rpc", method="bdev_examine", params={"name": "disk-lvs-0"}),
+            first("Wait", "spdk_rpc", method="bdev_wait_for_examine"),
         ]
     begin = time.monotonic()
     back = site.converge(before=plays, host_vars=host_vars)
