@@ -85,7 +85,7 @@ def converge(connect: Callable[[], Client], desired: list, dry_run: bool, assume
                 outcome = outcomes[id(planned.wanted)]
                 outcome.actions = planned.change.actions
                 if planned.change.unread:
-                    outcome.notes.append(f"{planned.change.unread}; the calls are those that follow if nothing is")
+                    outcome.notes.append(planned.change.unread)
                 if planned.deferred:
                     outcome.deferred = True
                     outcome.notes.append(f"{planned.deferred}; what follows is known when the drives were looked at")

@@ -21,7 +21,7 @@ from .._sizes import format_size, parse_size
 
 _LEAST = {"raid1": 2, "raid0": 1, "concat": 1, "raid5f": 3}
 _REDUNDANT = ("raid1", "raid5f")
-_UNREAD = "its legs are attached by this run; one that holds a superblock is not written over"
+_UNREAD = "its legs are attached by this run; what is shown follows if they hold no superblock of a RAID"
 
 
 class RaidResource:
