@@ -50,11 +50,15 @@ def read_content(client: Client, bdev: Bdev, graph: Graph) -> list:
 
 
 def read_superblocks(client: Client, bdevs: list, graph: Graph) -> dict:
-    """Return by name the RAID superblock on each of ``bdevs`` that can be read so, None where there is none."""
+    """Return by name the RAID superblock on each of ``bdevs`` that can be read so, None where there is none.
+
+    Nothing is read through a controller that is not connected: that ends the target (docs/spdk-facts.md).
+    """
     calls = {}
     for bdev in bdevs:
-        controller, found, nsid = bdev.name.rpartition("n")
-        if found and controller in graph.controllers and nsid.isdigit() and bdev.size:
+        controller, _n, nsid = bdev.name.rpartition("n")
+        holder = graph.controllers.get(controller)
+        if holder and holder.state == "enabled" and nsid.isdigit() and bdev.size:
             calls[bdev.name] = _read_call(controller, int(nsid), bdev, 0, _SUPERBLOCK_BYTES)
     found_on = {}
     for name, reply in zip(calls, client.ask(list(calls.values()))):

@@ -283,6 +283,14 @@ class Graph:
         """Find the controller of the local drive at an address."""
         return next((c for c in self.controllers.values() if c.trtype == "PCIe" and c.traddr == bdf), None)
 
+    def unconnected(self, own_name: str) -> Optional[str]:
+        """Return the state of a bdev's controller none of whose paths is connected; None for any other bdev."""
+        controller = self.controllers.get(own_name.rpartition("n")[0])
+        if controller is None:
+            return None
+        states = [path.state for path in getattr(controller, "paths", ())] or [controller.state]
+        return None if "enabled" in states or "" in states else states[0]
+
     def bdev(self, reference: str) -> Optional[Bdev]:
         """Find a bdev by own name, alias, UUID, or ``<lvstore UUID>/<lvol>``."""
         return self.bdevs.get(self.names.get(self.canonical(reference), ""))

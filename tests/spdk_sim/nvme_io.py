@@ -53,6 +53,8 @@ def send(target: Any, params: Params) -> Any:
     opcode, nsid, first, blocks = COMMAND.unpack(command)
     if opcode == WRITE_ZEROES and params.data is None and params.data_len is None:
         raise TargetCrash("send_cmd", "SIGSEGV", "Write Zeroes without a buffer")
+    if controller.paths and controller.paths[0].state == "reconnect_is_delayed":
+        raise TargetCrash("send_cmd", "SIGSEGV", "a command to a controller that is not connected")
     bdev = controller.bdevs.get(nsid)
     if (params.cmd_type, params.data_direction, opcode) != ("io", "c2h", READ) or bdev is None:
         return {"cpl": _completion(INVALID_FIELD)}

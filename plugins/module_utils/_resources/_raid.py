@@ -260,6 +260,9 @@ def _leg(reference: str, raid: str, graph: Graph, ours: Optional[Raid] = None) -
         )
     if leg.name == raid:
         raise Refusal("a RAID cannot be a leg of itself")
+    state = graph.unconnected(leg.name)
+    if state:
+        raise Refusal(f"the controller of bdev {reference} is not connected ({state}); it cannot be a leg before it is")
     user = graph.user(leg.name)
     if user and not (ours and leg.name in ours.present):
         raise Refusal(f"bdev {reference} is {user}; it cannot be a leg of this RAID")

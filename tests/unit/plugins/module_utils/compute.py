@@ -39,10 +39,10 @@ class Node:
             node.call("nvmf_subsystem_add_listener", address)
         self.attach(*self.storage)
 
-    def attach(self, *names: str) -> None:
+    def attach(self, *names: str, **more: int) -> None:
         for name in names:
             address = {**tcp(4420 + list(self.storage).index(name)), "adrfam": "IPv4", "subnqn": NQN + name}
-            self.target.call("bdev_nvme_attach_controller", {"name": name, **address})
+            self.target.call("bdev_nvme_attach_controller", {"name": name, **address, **more})
 
     def detach(self, *names: str) -> None:
         for name in names:

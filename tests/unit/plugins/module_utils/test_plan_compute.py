@@ -23,6 +23,7 @@ from ansible_collections.excloud.diskengine.tests.unit.plugins.module_utils.help
     plan,
     read,
     refusals,
+    tcp,
     want,
 )
 from spdk_sim import RpcFailure, vhost
@@ -235,6 +236,21 @@ def test_a_newer_leg_is_not_overwritten(node):
     (superblock,) = (content for key, content in node.storage["b"].disks.contents.items() if key.startswith("lvol:"))
     superblock.sequence += 9
     assert "bdev bn1 has seen more of this RAID (superblock 10) than an1 (superblock 2)" in refusal(node, mirror())
+
+
+def test_a_leg_that_is_not_connected_is_neither_read_nor_taken(node):
+    """A read through its controller would end the target."""
+    node.detach("b")
+    node.attach("b", ctrlr_loss_timeout_sec=-1, reconnect_delay_sec=1)
+    node.converge(mirror())
+    node.call("bdev_raid_remove_base_bdev", name="bn1")
+    address = {"nqn": NQN + "b", "listen_address": {**tcp(4421), "adrfam": "IPv4"}}
+    node.storage["b"].call("nvmf_subsystem_remove_listener", address)
+    node.target.advance(1)
+    assert "the controller of bdev bn1 is not connected (reconnect_is_delayed)" in refusal(node, mirror())
+    node.storage["b"].call("nvmf_subsystem_add_listener", address)
+    node.target.advance(5)
+    assert methods(plan(node.target, mirror())) == ["bdev_raid_add_base_bdev"]
 
 
 def waiting(node: Node) -> None:
