@@ -10,7 +10,7 @@ import pytest
 EXPORTS = 750  # each of an lvol with a snapshot, which is an lvol too
 SPDK_TASK = "Converge the SPDK target"
 STARTUP = {"bdev_set_options": {"bdev_auto_examine": False}}
-SECONDS = 300  # that a call may take: the store was not closed, so that all its metadata is read
+SECONDS = 300  # that a call may take: a target that is made to sleep between polls needs a minute to load the lvstore
 
 
 def first(name, module, **options):
