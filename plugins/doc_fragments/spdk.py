@@ -73,16 +73,106 @@ key:
 """
 
 _CONTROLLER = (
-    ("name", "Name of the controller, 1 to 63 characters. Its bdevs are called C(<name>n<namespace>)."),
+    (
+        "name",
+        "Name of the controller, 1 to 63 characters. Its bdevs are called C(<name>n<namespace>). That of a subsystem "
+        "follows from its NQN without it and is always the same.",
+    ),
     """
 trtype:
-  description: Transport type.
+  description: V(PCIe) for a local drive, V(TCP) or V(RDMA) for a subsystem of another node.
   type: str
-  choices: [PCIe]
+  choices: [PCIe, TCP, RDMA]
   default: PCIe
 traddr:
   description: PCI address of the drive, such as V(0000:07:00.0). Needed to attach it.
   type: str
+subnqn:
+  description: NQN of the subsystem. A subsystem has one controller, whatever its name.
+  type: str
+hostnqn:
+  description:
+    - NQN that the target connects as. SPDK takes one of its own without it, another one after each start.
+    - A controller that is attached with another one is a refusal, because SPDK cannot change it.
+  type: str
+paths:
+  description:
+    - Addresses of the subsystem. Needed to attach it; without it the paths of one that is attached are not managed.
+    - Paths that are missing are added, whether the others work or not. Those that nobody wants are removed afterwards,
+      as long as a wanted one works.
+  type: list
+  elements: dict
+  suboptions:
+    traddr:
+      description: IP address of the storage node.
+      type: str
+      required: true
+    trsvcid:
+      description: Port.
+      type: str
+      default: "4420"
+    adrfam:
+      description: V(IPv4) or V(IPv6); follows from the address without it.
+      type: str
+    hostaddr:
+      description: Local IP address to connect from. It does not make another path of the same address.
+      type: str
+source_addresses:
+  description:
+    - Local IPv4 addresses to connect from over RDMA. RDMA over IPv4 needs them, or C(hostaddr) for each path.
+    - Each path takes the one that is most like its own address, of those whose interface is there, is up and has a
+      link. Without such an interface nothing is sent, and the message says which check failed.
+  type: list
+  elements: str
+multipath_policy:
+  description:
+    - How the bdevs spread I/O over their paths. SPDK takes V(active_passive) without it, and one that is attached keeps
+      its own.
+    - It is set by the attach from SPDK v26.05 on, by a call of its own before, and changed in place where the release
+      still has that call.
+  type: str
+  choices: [active_passive, active_active]
+multipath_selector:
+  description: How V(active_active) chooses a path. SPDK takes V(round_robin) without it.
+  type: str
+  choices: [round_robin, queue_depth]
+reconnect_delay_sec:
+  description: Seconds between attempts to connect a lost path again.
+  type: int
+  default: 1
+ctrlr_loss_timeout_sec:
+  description:
+    - Seconds after which a lost path is given up. The next run adds it again. V(-1) is never; with V(0) no attempt is
+      made, and the other two have to be V(0) too.
+    - This and the next six cannot be changed in place. A path with other times or digests is reported and left alone,
+      one with other keys is a refusal.
+  type: int
+  default: 10
+fast_io_fail_timeout_sec:
+  description: Seconds after which I/O to a lost path fails. V(0) is never.
+  type: int
+  default: 0
+hdgst:
+  description: TCP only. Protect headers by a digest.
+  type: bool
+ddgst:
+  description: TCP only. Protect data by a digest.
+  type: bool
+psk:
+  description: TCP only. Name of the key for TLS in the target's keyring.
+  type: str
+dhchap_key:
+  description: Name of the key for DH-HMAC-CHAP in the target's keyring.
+  type: str
+dhchap_ctrlr_key:
+  description: Name of the key by which the subsystem has to prove itself, in the target's keyring.
+  type: str
+purge:
+  description: With V(paths), paths that nobody wants are removed even when none of the wanted ones works.
+  type: list
+  elements: str
+  choices: [paths]
+  default: []
 """,
 )
 
@@ -420,7 +510,7 @@ desired:
 
 def _options(kind: tuple, required: bool) -> str:
     (name, description), rest = kind
-    flag = "required: true" if required else ""
+    flag = "required: true" if required and kind is not _CONTROLLER else ""
     head = f"{name}:\n  description: {description}\n  type: str\n  {flag}\n"
     return head + (rest % flag if "%s" in rest else rest) + ("" if kind in (_DISK, _QOS) else _STATE)
 

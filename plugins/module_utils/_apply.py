@@ -14,7 +14,8 @@ from ._rpc import Call, Client
 def apply(actions: list, client: Client) -> dict:
     """Send ``actions`` and note in each what became of it (``state``, ``error``); return the results by action.
 
-    An action goes out when all that it needs is done; when one of these is not, it is ``skipped``. Once a call's
+    An action goes out when all that it needs is done; when one of these is not, it is ``skipped``. Of actions in a
+    row that say ``one_will_do`` each goes out whatever became of the one before. Once a call's
     outcome is unknown nothing more is sent: what was not sent yet is ``withheld``. No call is sent twice.
     """
     run = _Run(actions, client)
@@ -53,19 +54,26 @@ class _Run:
             action.state = "done"
             self.results[action] = result
             for dependent in self._dependents.get(id(action), ()):
-                self._waits[id(dependent)] -= 1
-                if not self._waits[id(dependent)]:
-                    self._submit(dependent)
+                self._release(dependent)
             return
         action.state = "unknown" if isinstance(error, UnknownOutcome) else "failed"
         action.error = error
         if action.state == "failed":
-            self._skip_dependents(action)
+            for dependent in self._dependents.get(id(action), ()):
+                if next_try(dependent, action) or made_up_for(action):
+                    self._release(dependent)
+                else:
+                    self._skip(dependent, action)
 
     def withhold_rest(self) -> None:
         for action in self._actions:
             if action.state == "planned":
                 action.state = "withheld"
+
+    def _release(self, action: Action) -> None:
+        self._waits[id(action)] -= 1
+        if not self._waits[id(action)] and action.state == "planned":
+            self._submit(action)
 
     def _submit(self, action: Action) -> None:
         if action.perform is not None:
@@ -83,12 +91,22 @@ class _Run:
         else:
             self.end(action, None, None)
 
-    def _skip_dependents(self, failed: Action) -> None:
+    def _skip(self, action: Action, failed: Action) -> None:
         reason = DiskengineError(f"skipped, because {failed.subject} failed: {failed.error}")
-        actions = [failed]
+        actions = [action]
         while actions:
-            for dependent in self._dependents.get(id(actions.pop()), ()):
-                if dependent.state == "planned":
-                    dependent.state = "skipped"
-                    dependent.error = reason
-                    actions.append(dependent)
+            skipped = actions.pop()
+            if skipped.state == "planned":
+                skipped.state = "skipped"
+                skipped.error = reason
+                actions += self._dependents.get(id(skipped), ())
+
+
+def next_try(action: Action, before: Action) -> bool:
+    """Tell whether an action goes out even after the one before it has failed."""
+    return action.one_will_do and before.one_will_do and action.subject == before.subject
+
+
+def made_up_for(failed: Action) -> bool:
+    """Tell whether an action before the failed one has done what those that wait for it rely on."""
+    return any(next_try(failed, need) and (need.state == "done" or made_up_for(need)) for need in failed.needs)

@@ -232,5 +232,5 @@ def _cause(planned: ObjectPlan) -> str:
     """Say why an object's actions were not all carried out."""
     for action in planned.change.actions:
         if action.error is not None:
-            return str(action.error)
+            return f"{action.summary}: {action.error}" if action.one_will_do else str(action.error)
     return "not sent, because the target stopped answering"

@@ -5,8 +5,8 @@
 
 from __future__ import annotations
 
-from ._graph import Graph, Raid, Subsystem
-from ._options import TUNABLE
+from ._graph import Controller, Graph, Raid, Subsystem
+from ._options import SETTINGS, TUNABLE
 
 
 def describe(graph: Graph) -> dict:
@@ -23,9 +23,7 @@ def describe(graph: Graph) -> dict:
             ],
             "keys": [{"name": key.name, "path": key.path} for key in graph.keys.values() if key.path],
             "controllers": [
-                {"name": controller.name, "traddr": controller.traddr}
-                for controller in graph.controllers.values()
-                if controller.trtype == "PCIe"
+                _controller(controller, graph) for controller in graph.controllers.values()
             ],
             "lvstores": [
                 {"name": store.name, "bdev": store.base_bdev, "cluster_size": str(store.cluster_size)}
@@ -48,7 +46,13 @@ def describe(graph: Graph) -> dict:
                 if each.bdev
             ],
         },
-        "controllers": [controller._asdict() for controller in graph.controllers.values()],
+        "controllers": [
+            {
+                **controller._asdict(),
+                "paths": [{**path.address._asdict(), "state": path.state} for path in controller.paths],
+            }
+            for controller in graph.controllers.values()
+        ],
         "lvstores": [store._asdict() for store in graph.lvstores.values()],
         "lvols": [
             {**lvol._asdict(), "alias": lvol.alias, "exported_as": _exported_as(graph, lvol.uuid)}
@@ -101,6 +105,21 @@ def unmanaged(graph: Graph, desired: list) -> dict:
         "subsystems": [nqn for nqn in graph.subsystems if nqn not in subsystems],
         "raids": [name for name in graph.raids if ("raid", name) not in named],
         "vhosts": [name for name in graph.vhosts if ("vhost", name) not in named],
+    }
+
+
+def _controller(controller: Controller, graph: Graph) -> dict:
+    if not controller.paths:
+        return {"name": controller.name, "traddr": controller.traddr}
+    settings = controller.paths[0].settings
+    policies = {bdev.multipath for bdev in graph.bdevs_of(controller.name)}
+    return {
+        **{name: getattr(controller, name) for name in ("name", "trtype", "subnqn", "hostnqn")},
+        "paths": [
+            {name: getattr(path.address, name) for name in ("traddr", "trsvcid", "adrfam")} for path in controller.paths
+        ],
+        **{name: settings[name] for name in SETTINGS if name in settings},
+        **dict(zip(("multipath_policy", "multipath_selector"), min(policies, default=()))),
     }
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from ._describe import unmanaged
 from ._graph import Graph
+from ._naming import controller_of
 from ._plan import DESTRUCTIVE, DISRUPTIVE, SAFE, ObjectPlan, make_plan
 
 _RISKS = (SAFE, DISRUPTIVE, DESTRUCTIVE)
@@ -76,7 +77,7 @@ def _is_there(kind: str, options: dict, graph: Graph) -> bool:
     where: dict[str, tuple[dict, Any]] = {
         "subsystem": (graph.subsystems, options.get("nqn")),
         "transport": (graph.transports, str(options.get("trtype")).upper()),
-        "controller": (graph.controllers, options.get("name")),
+        "controller": (graph.controllers, options.get("name") or controller_of(options.get("subnqn") or "")),
         "lvstore": (graph.lvstores, options.get("name")),
         "raid": (graph.raids, options.get("name")),
         "qos": (graph.limits, options.get("bdev")),

@@ -14,13 +14,14 @@ from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, Optional
 
 from ._errors import Unreachable
-from ._naming import DISCOVERY_NQN, is_uuid, observed_address
+from ._naming import DISCOVERY_NQN, Address, is_uuid, observed_address
 from ._releases import Release
 from ._rpc import Call, Client
 
 SUBSYSTEM_ATTRIBUTES = ("serial_number", "model_number", "max_namespaces", "min_cntlid", "max_cntlid")
 
 LVOL_PRODUCT = "Logical Volume"
+NVME_PRODUCT = "NVMe disk"
 RAID_PRODUCT = "Raid Volume"
 RATES = ("rw_ios_per_sec", "rw_mbytes_per_sec", "r_mbytes_per_sec", "w_mbytes_per_sec")
 UNKNOWN_PARENT = "?"
@@ -42,20 +43,39 @@ _GETTERS = {
 }
 
 
+class Path(NamedTuple):
+    """A path to a subsystem of another node; ``settings`` are the parameters of its attach as the target saves them.
+
+    ``alternate`` paths are used only after a failover, which is how SPDK had several paths before it had multipath.
+    """
+
+    address: Address
+    state: str
+    settings: dict
+    alternate: bool = False
+
+
 class Controller(NamedTuple):
-    """An NVMe controller that the target has attached; ``traddr`` of a local drive is its BDF."""
+    """An NVMe controller that the target has attached: a local drive, whose ``traddr`` is its BDF, or a subsystem.
+
+    ``trtype``, ``traddr`` and ``state`` are those of the first of its ``paths``, which only a subsystem has.
+    """
 
     name: str
     trtype: str
     traddr: str
     state: str
+    subnqn: str = ""
+    hostnqn: str = ""
+    paths: tuple = ()
 
 
 class Bdev(NamedTuple):
     """A block device. ``size`` is in bytes and None while the bdev is only planned; ``claimed`` as SPDK says.
 
     ``drive`` is the BDF of the local drive that it is a namespace of, else empty; ``serial`` the drive's. ``md_size``
-    counts the bytes of metadata with each block.
+    counts the bytes of metadata with each block. ``multipath`` is how an NVMe bdev spreads its I/O over paths: the
+    policy, and the selector if it has one.
     """
 
     name: str
@@ -68,6 +88,7 @@ class Bdev(NamedTuple):
     drive: str = ""
     serial: str = ""
     md_size: int = 0
+    multipath: tuple = ()
 
     @property
     def key(self) -> tuple:
@@ -234,7 +255,8 @@ class Graph:
     the bdevs that it was told to look at. ``contents`` holds, by own name, what was found on bdevs of local drives
     that were looked into: names of signatures, or the reason why that failed. ``files`` holds, by path, the files on
     the node that were looked at (``File``, None where there is none, or why it cannot be read), and ``runs_as``
-    the ID of the user that the target runs as.
+    the ID of the user that the target runs as. ``sources`` holds the local addresses that somebody wants to connect
+    from, each with why it cannot be, or None.
     """
 
     release: Release
@@ -242,6 +264,7 @@ class Graph:
     auto_examine: bool = True
     examined: dict = field(default_factory=dict)
     contents: dict = field(default_factory=dict)
+    sources: dict = field(default_factory=dict)
     bdevs: dict = field(default_factory=dict)
     names: dict = field(default_factory=dict)
     lvstores: dict = field(default_factory=dict)
@@ -288,8 +311,20 @@ class Graph:
         controller = self.controllers.get(own_name.rpartition("n")[0])
         if controller is None:
             return None
-        states = [path.state for path in getattr(controller, "paths", ())] or [controller.state]
+        states = [path.state for path in controller.paths] or [controller.state]
         return None if "enabled" in states or "" in states else states[0]
+
+    def attached(self, subnqn: str) -> Optional[Controller]:
+        """Find the controller of a subsystem."""
+        return next((c for c in self.controllers.values() if subnqn and c.subnqn == subnqn and c.paths), None)
+
+    def bdevs_of(self, controller: str) -> list:
+        """Return the bdevs of a controller's namespaces."""
+        return [
+            bdev
+            for bdev in self.bdevs.values()
+            if bdev.product == NVME_PRODUCT and bdev.name.rpartition("n")[0] == controller
+        ]
 
     def bdev(self, reference: str) -> Optional[Bdev]:
         """Find a bdev by own name, alias, UUID, or ``<lvstore UUID>/<lvol>``."""
@@ -427,13 +462,17 @@ def read_graph(client: Client) -> Graph:
 def build_graph(release: Release, answers: dict) -> Graph:
     """Build a Graph from the getters' answers by kind; a kind that was not read is empty."""
     graph = Graph(release)
-    for item in answers.get("controllers", ()):
-        graph.controllers[item["name"]] = _controller(item)
+    attached: dict[str, dict] = {}
     for item in answers.get("bdev_config", ()):
-        if item["method"] == "bdev_set_options":
+        if item["method"] == "bdev_nvme_attach_controller":
+            params = item["params"]
+            attached.setdefault(params["name"], {})[observed_address(params)] = params
+        elif item["method"] == "bdev_set_options":
             graph.auto_examine = item["params"]["bdev_auto_examine"]
         elif item["method"] == "bdev_examine":
             graph.examined[item["params"]["name"]] = None
+    for item in answers.get("controllers", ()):
+        graph.controllers[item["name"]] = _controller(item, attached.get(item["name"], {}))
     parents = {}
     for item in answers.get("bdevs", ()):
         graph.add_bdev(_bdev(item))
@@ -527,6 +566,7 @@ def _bdev(item: dict) -> Bdev:
         item["claimed"],
         *_drive(item),
         item.get("md_size", 0),
+        multipath=_multipath(item.get("driver_specific") or {}),
     )
 
 
@@ -542,10 +582,22 @@ def _drive(item: dict) -> tuple[str, str]:
     return "", ""
 
 
-def _controller(item: dict) -> Controller:
-    path = item["ctrlrs"][0] if item["ctrlrs"] else {}
-    trid = path.get("trid", {})
-    return Controller(item["name"], trid.get("trtype", ""), trid.get("traddr", "").lower(), path.get("state", ""))
+def _multipath(specific: dict) -> tuple:
+    return tuple(specific[name] for name in ("mp_policy", "selector") if name in specific)
+
+
+def _controller(item: dict, attached: dict) -> Controller:
+    first = item["ctrlrs"][0] if item["ctrlrs"] else {}
+    trid = first.get("trid", {})
+    about = (item["name"], trid.get("trtype", ""), trid.get("traddr", "").lower(), first.get("state", ""))
+    if about[1] == "PCIe":
+        return Controller(*about)
+    paths = []
+    for path in item["ctrlrs"]:
+        for number, where in enumerate([path["trid"], *path.get("alternate_trids", ())]):
+            address = observed_address(where)
+            paths.append(Path(address, path["state"], attached.get(address, {}), number > 0))
+    return Controller(*about, trid.get("subnqn", ""), first.get("host", {}).get("nqn", ""), tuple(paths))
 
 
 def _subsystem(item: dict, configured: _Configured) -> Subsystem:

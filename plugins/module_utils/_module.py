@@ -21,6 +21,7 @@ from ._plan import ANYTHING, Wanted
 def run_resource(resource: Any) -> NoReturn:
     """Be the module of one kind of object: one object by plain options, or many by a list under the plural name."""
     required = [name for name, spec in resource.options.items() if spec.get("required")]
+    names = required[:1] or resource.names
     plain = {
         name: {key: value for key, value in spec.items() if key != "required"}
         for name, spec in resource.options.items()
@@ -32,8 +33,8 @@ def run_resource(resource: Any) -> NoReturn:
             **plain,
             resource.plural: {"type": "list", "elements": "dict", "no_log": False, "options": resource.options},
         },
-        required_one_of=[[required[0], resource.plural]],
-        mutually_exclusive=[[name, resource.plural] for name in required],
+        required_one_of=[[*names, resource.plural]],
+        mutually_exclusive=[[name, resource.plural] for name in required or names],
         required_together=[required] if len(required) > 1 else [],
         supports_check_mode=True,
     )

@@ -9,6 +9,7 @@ Private to the collection. Limits are those of SPDK's own headers as the contrac
 
 from __future__ import annotations
 
+import hashlib
 import ipaddress
 import re
 from functools import cache
@@ -85,6 +86,15 @@ def key_name(value: str) -> str:
     return value
 
 
+def controller_of(subnqn: str) -> str:
+    """Return the name of the controller of a subsystem over a network: the end of its NQN to read, its hash to be sure.
+
+    It is the same in every run, and at most 57 characters long.
+    """
+    tail = re.sub(r"[^A-Za-z0-9_.-]", "_", subnqn.rpartition(":")[2])[-40:]
+    return f"{tail}-{hashlib.sha256(subnqn.encode()).hexdigest()[:16]}"
+
+
 def bdf(value: str) -> str:
     """Return ``value`` as the kernel and SPDK spell PCI addresses: ``0000:01:00.0``. Raises Refusal.
 
@@ -131,8 +141,16 @@ def trtype(value: str) -> str:
     return canonical
 
 
+def ipv4(value: str, what: str) -> str:
+    """Return ``value`` if it is an IPv4 address. Raises Refusal."""
+    try:
+        return str(ipaddress.IPv4Address(value))
+    except ValueError:
+        raise Refusal(f"{what} {value!r} is not an IPv4 address") from None
+
+
 class Address(NamedTuple):
-    """A listener's address in canonical form: SPDK echoes its own spelling, not the caller's (contract section 6)."""
+    """The address of a listener, or of a path to it, in canonical form; SPDK keeps the spelling it was given."""
 
     trtype: str
     adrfam: str

@@ -51,10 +51,46 @@ KEY = {
     "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
 }
 
+# What every path of a controller is attached with, and nothing can change later.
+SETTINGS = (
+    "reconnect_delay_sec",
+    "ctrlr_loss_timeout_sec",
+    "fast_io_fail_timeout_sec",
+    "hdgst",
+    "ddgst",
+    "psk",
+    "dhchap_key",
+    "dhchap_ctrlr_key",
+)
+
 CONTROLLER = {
-    "name": {"type": "str", "required": True},
-    "trtype": {"type": "str", "choices": ["PCIe"], "default": "PCIe"},
+    "name": {"type": "str"},
+    "trtype": {"type": "str", "choices": ["PCIe", "TCP", "RDMA"], "default": "PCIe"},
     "traddr": {"type": "str"},
+    "subnqn": {"type": "str"},
+    "hostnqn": {"type": "str"},
+    "paths": {
+        "type": "list",
+        "elements": "dict",
+        "options": {
+            "traddr": {"type": "str", "required": True},
+            "trsvcid": {"type": "str", "default": "4420"},
+            "adrfam": {"type": "str"},
+            "hostaddr": {"type": "str"},
+        },
+    },
+    "source_addresses": {"type": "list", "elements": "str"},
+    "multipath_policy": {"type": "str", "choices": ["active_passive", "active_active"]},
+    "multipath_selector": {"type": "str", "choices": ["round_robin", "queue_depth"]},
+    "reconnect_delay_sec": {"type": "int", "default": 1},
+    "ctrlr_loss_timeout_sec": {"type": "int", "default": 10},
+    "fast_io_fail_timeout_sec": {"type": "int", "default": 0},
+    "hdgst": {"type": "bool"},
+    "ddgst": {"type": "bool"},
+    "psk": {"type": "str", "no_log": False},
+    "dhchap_key": {"type": "str", "no_log": False},
+    "dhchap_ctrlr_key": {"type": "str", "no_log": False},
+    "purge": {"type": "list", "elements": "str", "choices": ["paths"], "default": []},
     "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
 }
 

@@ -44,7 +44,8 @@ class Action:
 
     ``risk`` is ``safe``, ``disruptive`` (interrupts hosts) or ``destructive`` (gives up data). ``learns`` names the
     fact of the object that the call's result is, e.g. ``uuid``; one that ``reveals`` brings up what nobody can know
-    before, such as the lvstore on a drive. The planner fills in ``subject`` and ``needs``;
+    before, such as the lvstore on a drive. Of an object's actions that say ``one_will_do`` one success is enough for
+    what waits for the last of them. The planner fills in ``subject`` and ``needs``;
     ``state`` is ``planned``, then what became of it: ``done``, ``failed``, ``unknown``, ``skipped`` or ``withheld``.
     """
 
@@ -57,6 +58,7 @@ class Action:
     learns: Optional[str] = None
     reveals: bool = False
     perform: Optional[Callable[[], None]] = None
+    one_will_do: bool = False
     subject: str = ""
     needs: tuple = ()
     state: str = "planned"

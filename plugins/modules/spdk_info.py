@@ -63,7 +63,7 @@ desired:
       elements: dict
       returned: always
     controllers:
-      description: Controllers of local drives.
+      description: Controllers of local drives and of subsystems, these with their paths.
       type: list
       elements: dict
       returned: always
@@ -103,7 +103,7 @@ desired:
       elements: dict
       returned: always
 controllers:
-  description: NVMe controllers that are attached, with transport type, address and state.
+  description: NVMe controllers that are attached, with transport type, address and state, and those of each path.
   returned: success
   type: list
   elements: dict

@@ -7,14 +7,19 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: spdk_nvme_controller
-short_description: Attach local NVMe drives to an SPDK target, and detach them
+short_description: Attach local NVMe drives and subsystems of other nodes to an SPDK target
 version_added: 0.1.0
 description:
   - Attaches drives over PCIe that are bound to a driver for user space, see M(excloud.diskengine.pci_vfio_bind).
   - A target that was started with auto-examine off is told to look for an lvstore on the drive, and on nothing else.
-  - A drive is not detached while something on it is used, which is an lvol or the drive itself that is exported, behind
-    a vhost controller, or part of a RAID. The refusal names all of them. An lvstore that nobody uses is closed; what is
-    on it is found again when the drive is attached.
+  - Attaches subsystems of other nodes over TCP or RDMA by any number of paths. Paths are added and removed one by one;
+    those that are as wanted are never touched, and one that is dead keeps none of the others from being added. A path
+    that is not connected is reported.
+  - A controller is not detached while something on it is used, which is an lvol or the bdev itself that is exported,
+    behind a vhost controller, or part of a RAID. The refusal names all of them. An lvstore that nobody uses is closed;
+    what is on it is found again when the drive is attached.
+  - Before SPDK v26.05 a target may crash when its bdevs are read while a controller over RDMA is not connected. Nothing
+    is read or done then, and the message names the controller.
 author:
   - The excloud.diskengine developers (@excloud)
 extends_documentation_fragment:
@@ -28,6 +33,7 @@ extends_documentation_fragment:
 seealso:
   - module: excloud.diskengine.pci_vfio_bind
   - module: excloud.diskengine.nvme_disk_info
+  - module: excloud.diskengine.spdk_subsystem
   - module: excloud.diskengine.spdk_lvstore
   - module: excloud.diskengine.spdk_node
 """
@@ -39,12 +45,33 @@ EXAMPLES = r"""
     name: nvme7
     traddr: "0000:07:00.0"
 
+- name: A subsystem by two paths
+  excloud.diskengine.spdk_nvme_controller:
+    trtype: TCP
+    subnqn: nqn.2024-01.io.excloud:storage.node-1.7.1234
+    hostnqn: nqn.2024-01.io.excloud:compute-1
+    paths:
+      - traddr: 192.0.2.11
+      - traddr: 198.51.100.11
+    multipath_policy: active_active
+
+- name: Over RDMA, from whichever of two addresses is on the same network and up
+  excloud.diskengine.spdk_nvme_controller:
+    trtype: RDMA
+    subnqn: nqn.2024-01.io.excloud:storage.node-1.7.1234
+    source_addresses: [192.0.2.5, 198.51.100.5]
+    paths:
+      - traddr: 192.0.2.11
+      - traddr: 198.51.100.11
+
 - name: Detach several
   excloud.diskengine.spdk_nvme_controller:
     controllers:
       - name: nvme7
         state: absent
       - name: nvme8
+        state: absent
+      - subnqn: nqn.2024-01.io.excloud:storage.node-1.7.1234
         state: absent
 """
 

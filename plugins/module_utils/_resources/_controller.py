@@ -2,9 +2,11 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""NVMe controllers that the target has attached: local drives over PCIe. Private to the collection."""
+"""NVMe controllers that the target has attached: local drives, and subsystems of other nodes. Private."""
 
 from __future__ import annotations
+
+from typing import Any, Optional
 
 from .. import _naming, _options
 from .._errors import Refusal
@@ -13,35 +15,59 @@ from .._plan import DISRUPTIVE, Action, Change
 
 
 class ControllerResource:
-    """A drive has one controller; its bdevs are named ``<name>n<namespace>`` by SPDK."""
+    """A drive or a subsystem has one controller; its bdevs are named ``<name>n<namespace>`` by SPDK."""
 
     kind = "controller"
     plural = "controllers"
     rank = 1
     options = _options.CONTROLLER
+    names = ("name", "subnqn")
 
     @staticmethod
     def identity(options: dict) -> dict:
         """Return what names the object in results."""
-        return {"name": options["name"]}
+        return {"name": _name(options)}
 
     @staticmethod
     def title(options: dict, graph: Graph) -> str:
         """Return the object's name for messages."""
-        return options["name"]
+        return options["name"] or options["subnqn"] or "without a name"
 
     @staticmethod
     def keys(options: dict, graph: Graph) -> list:
         """Return the keys under which others rely on this object."""
-        return [("controller", options["name"]), ("bdev", _bdev_name(options["name"]))]
+        return [("controller", _name(options)), ("bdev", _bdev_name(_name(options)))]
+
+    @staticmethod
+    def look(client: Any, given: list, graph: Graph) -> None:
+        """Find out whether the local addresses that RDMA is to connect from can be used."""
+        wanted = [options for options in given if options["trtype"] == "RDMA"]
+        addresses = {address for options in wanted for address in options["source_addresses"] or ()}
+        addresses.update(path["hostaddr"] for options in wanted for path in options["paths"] or () if path["hostaddr"])
+        if addresses:
+            from .._host._sources import interfaces, obstacle  # rarely needed, and importing costs time in every run
+
+            names = interfaces()
+            graph.sources = {address: obstacle(address, names) for address in addresses}
 
     @staticmethod
     def plan(options: dict, graph: Graph) -> Change:
         """Work out what to do. Raises Refusal."""
-        name = _naming.controller_name(options["name"])
+        if not options["name"] and not options["subnqn"]:
+            raise Refusal("it has neither a name nor the NQN of a subsystem (subnqn)")
+        name = _naming.controller_name(_name(options))
         found = graph.controllers.get(name)
+        _require_same_subsystem(name, options["subnqn"], found, graph)
         if options["state"] == "absent":
             return _detach(found, graph) if found else Change(None, None)
+        if options["trtype"] != "PCIe":
+            from ._fabric import plan_paths  # storage nodes have drives only, and importing costs time in every run
+
+            if found and found.trtype != options["trtype"]:
+                raise Refusal(f"it is attached over {found.trtype}, wanted {options['trtype']}; detach it first")
+            return plan_paths(name, options, found, graph)
+        if options["subnqn"] or options["paths"]:
+            raise Refusal("subnqn and paths are for TCP and RDMA; say which (trtype)")
         if not options["traddr"]:
             if found:
                 return _examined(found, graph)
@@ -57,16 +83,31 @@ class ControllerResource:
         return _examined(found, graph)
 
 
+def _name(options: dict) -> str:
+    return options["name"] or (_naming.controller_of(options["subnqn"]) if options["subnqn"] else "")
+
+
+def _require_same_subsystem(name: str, subnqn: Optional[str], found: Optional[Controller], graph: Graph) -> None:
+    """Refuse to take a controller for that of another subsystem, or to attach a subsystem a second time."""
+    if not subnqn:
+        return
+    if found and found.subnqn != subnqn:
+        at = found.subnqn or f"the drive at {found.traddr}"
+        raise Refusal(f"the name {name} is taken: it is attached to {at}; detach that first, or choose another name")
+    holder = graph.attached(subnqn)
+    if holder and holder.name != name:
+        raise Refusal(f"{subnqn} is attached already, as controller {holder.name}; name it, or detach it first")
+
+
 def _bdev_name(controller: str, nsid: int = 1) -> str:
     return f"{controller}n{nsid}"
 
 
 def _fields(controller: Controller) -> dict:
+    if controller.paths:
+        paths = sorted(str(_naming.canonical_address(path.address)) for path in controller.paths)
+        return {"name": controller.name, "trtype": controller.trtype, "subnqn": controller.subnqn, "paths": paths}
     return {"name": controller.name, "trtype": controller.trtype, "traddr": controller.traddr}
-
-
-def _bdevs(controller: Controller, graph: Graph) -> list:
-    return [bdev for bdev in graph.bdevs.values() if controller.trtype == "PCIe" and bdev.drive == controller.traddr]
 
 
 def _examine(controller: Controller, bdev: str) -> Action:
@@ -81,7 +122,7 @@ def _examine(controller: Controller, bdev: str) -> Action:
 
 
 def _examined(found: Controller, graph: Graph) -> Change:
-    bdevs = _bdevs(found, graph)
+    bdevs = graph.bdevs_of(found.name)
     actions = [
         _examine(found, bdev.name)
         for bdev in bdevs
@@ -122,9 +163,8 @@ def _attach(name: str, bdf: str, graph: Graph) -> Change:
 
 
 def _detach(found: Controller, graph: Graph) -> Change:
-    if found.trtype != "PCIe":
-        raise Refusal(f"it is attached over {found.trtype}; this module detaches local drives only")
-    bdevs = _bdevs(found, graph)
+    what = found.subnqn or f"the drive at {found.traddr}"
+    bdevs = graph.bdevs_of(found.name)
     names = {bdev.name for bdev in bdevs}
     stores = [store for store in graph.lvstores.values() if store.base_bdev in names]
     closed = {store.name for store in stores}
@@ -137,17 +177,17 @@ def _detach(found: Controller, graph: Graph) -> Change:
         more = f"; and {len(users) - 5} more" if len(users) > 5 else ""
         raise Refusal(f"{'; '.join(users[:5])}{more}; take that away first")
     notes = [
-        f"the lvstore {store.name} on {store.base_bdev} is closed, nothing on it is lost: it is found again when the "
-        f"drive is attached"
+        f"the lvstore {store.name} on {store.base_bdev} is closed, nothing on it is lost: it is found again when "
+        f"{what} is attached"
         for store in stores
     ]
     action = Action(
         "bdev_nvme_detach_controller",
         {"name": found.name},
-        f"detach the drive at {found.traddr}",
+        f"detach {what}",
         holds=(
             ("controller", found.name),
-            ("attached", found.traddr),
+            ("attached", found.subnqn or found.traddr),
             *(bdev.key for bdev in bdevs),
             *(("lvstore", store) for store in sorted(closed)),
             *(("bdev", lvol.alias) for lvol in lvols),

@@ -6,6 +6,7 @@ from __future__ import annotations
 import random
 
 from ansible_collections.excloud.diskengine.plugins.module_utils._graph import HOST_KEYS
+from ansible_collections.excloud.diskengine.plugins.module_utils._naming import controller_of
 from ansible_collections.excloud.diskengine.tests.unit.plugins.module_utils.helpers import (
     MIB,
     add_disk,
@@ -14,7 +15,7 @@ from ansible_collections.excloud.diskengine.tests.unit.plugins.module_utils.help
     want,
 )
 from spdk_sim import RpcFailure, Target, vhost
-from spdk_sim.fabric import add_drive, outside
+from spdk_sim.fabric import add_drive, add_subsystem, outside
 from spdk_sim.files import FileInfo
 from support.secrets import dhchap, psk
 
@@ -23,6 +24,8 @@ STORES = ("s0", "s1")
 NAMES = ("a", "b", "c", "d")
 SNAPSHOTS = ("x", "y")
 CONTROLLERS = ("n0", "n1")
+REMOTE = (nqn("far0"), nqn("far1"))
+PATHS = (4420, 4421, 4422, 4423)  # of which the last is dead
 DRIVES = ("0000:01:00.0", "0000:02:00.0", "0000:03:00.0")  # of which there are two
 SUBSYSTEMS = (nqn(0), nqn(1), nqn(2))
 HOSTS = (nqn("host0"), nqn("host1"))
@@ -40,6 +43,10 @@ PARTS = ("listeners", "hosts", "namespaces")
 
 def listen_address(port: int) -> dict:
     return {"trtype": "TCP", "adrfam": "IPv4", "traddr": "127.0.0.1", "trsvcid": str(port)}
+
+
+def _path(port: int) -> dict:
+    return {"traddr": "127.0.0.1", "trsvcid": str(port)}
 
 
 def base_calls() -> list:
@@ -70,6 +77,8 @@ def some_call(chance: random.Random) -> tuple[str, dict]:
         (2, "bdev_lvol_snapshot", {"lvol_name": lvol, "snapshot_name": chance.choice([name, *SNAPSHOTS])}),
         (2, "bdev_lvol_clone", {"snapshot_name": f"{store}/{chance.choice(SNAPSHOTS)}", "clone_name": name}),
         (1, "bdev_nvme_attach_controller", {"name": chance.choice(CONTROLLERS), "trtype": "PCIe", "traddr": DRIVES[0]}),
+        (3, "bdev_nvme_attach_controller", some_attach(chance)),
+        (1, "bdev_nvme_detach_controller", {"name": controller_of(chance.choice(REMOTE))}),
         (1, "bdev_lvol_create_lvstore", {"bdev_name": f"{CONTROLLERS[0]}n1", "lvs_name": "s1", "cluster_sz": MIB}),
         (1, "nvmf_create_transport", {"trtype": "TCP"}),
         (3, "nvmf_create_subsystem", {"nqn": nqn_, "max_namespaces": chance.choice([1, 2, 32])}),
@@ -134,6 +143,15 @@ def add_secrets(target: Target) -> None:
     target.files.files.update({path: FileInfo("file", content=text) for path, text in secrets.items()})
 
 
+def some_attach(chance: random.Random) -> dict:
+    """A path to a subsystem of another node, now and then under a name that is not its own."""
+    names = [*map(controller_of, REMOTE), "n1"]
+    subnqn = chance.choice(REMOTE)
+    name = chance.choice(names) if chance.random() < 0.1 else controller_of(subnqn)
+    more = {"hostnqn": HOSTS[0]} if chance.random() < 0.9 else {}
+    return {"name": name, "subnqn": subnqn, "multipath": "multipath", **listen_address(chance.choice(PATHS)), **more}
+
+
 def some_target(chance: random.Random) -> Target:
     """A target in a state that somebody could have left behind."""
     target = Target(release=chance.choice(["26.09", "26.09", "25.05", "24.05"]), seed=1, addresses=None)
@@ -141,9 +159,12 @@ def some_target(chance: random.Random) -> Target:
         add_disk(target, name, 64 * MIB, chance.choice([512, 4096]))
     for name in LEGS:
         add_disk(target, name, chance.choice([16, 16, 16, 32]) * MIB, chance.choice([512, 4096, 4096, 4096]))
-    drives = outside(target)
+    other = outside(target)
     for bdf in DRIVES[:2]:
-        add_drive(drives, bdf, 64 * MIB, 4096, "test")
+        add_drive(other, bdf, 64 * MIB, 4096, "test")
+    for subnqn in REMOTE:
+        addresses = [listen_address(port) for port in PATHS[:-1]]
+        add_subsystem(other, {"nqn": subnqn, "addresses": addresses, "namespaces": [{"size": 64 * MIB}]})
     target.bdevs.auto_examine = chance.random() < 0.7
     base = base_calls()
     calls = base[: chance.randint(0, len(base))] if chance.random() < 0.3 else base
@@ -183,6 +204,12 @@ def some_desired(chance: random.Random) -> list:
     for name in chance.sample(CONTROLLERS, chance.choice([0, 0, 1, 2])):
         options = state(0.4) | sometimes(0.8, traddr=lambda: "nowhere" if bad() else chance.choice(DRIVES))
         out.append(want("controller", name=name, **options))
+    for subnqn in chance.sample(REMOTE, chance.choice([0, 0, 1, 2])):
+        ports = chance.sample(PATHS if bad(0.2) else PATHS[:-1], chance.randint(1, 3))
+        options = state(0.3) | sometimes(0.9, paths=lambda given=ports: [_path(port) for port in given])
+        options |= sometimes(0.8, hostnqn=lambda: HOSTS[0]) | sometimes(0.2, name=lambda: "n1")
+        options |= sometimes(0.3, multipath_policy=lambda: chance.choice(["active_active", "active_passive"]))
+        out.append(want("controller", trtype="TCP", subnqn=subnqn, **options))
     for store in chance.sample(STORES, chance.randint(0, 2)):
         options = state(0.3) | sometimes(0.8, bdev=lambda: "nowhere" if bad() else chance.choice(DRIVE_BDEVS))
         options |= sometimes(0.2, import_existing=lambda: True)

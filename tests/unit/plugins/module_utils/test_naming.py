@@ -198,3 +198,14 @@ def test_any_port_is_a_port_or_refused(text):
         assert 0 < int(_naming.address(listener(trsvcid=text)).trsvcid) < 65536
     except Refusal as refusal:
         assert "is not a port number" in str(refusal)
+
+
+def test_the_controller_of_a_subsystem():
+    name = _naming.controller_of("nqn.2024-01.io.excloud:storage.node-1.7.1234")
+    assert name == "storage.node-1.7.1234-26863dc6fa445b9a"
+    assert _naming.controller_of("nqn.2024-02.io.excloud:storage.node-1.7.1234") != name
+
+
+@given(st.text(st.characters(codec="ascii", exclude_categories=["Cc"]), max_size=200))
+def test_the_controller_of_any_subsystem_can_be_named_so(text):
+    assert _naming.controller_name(_naming.controller_of(f"nqn.2024-01.io:{text}"))

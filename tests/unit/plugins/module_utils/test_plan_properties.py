@@ -12,6 +12,7 @@ import copy
 import random
 
 import pytest
+from ansible_collections.excloud.diskengine.plugins.module_utils._apply import made_up_for, next_try
 from ansible_collections.excloud.diskengine.plugins.module_utils._graph import HOST_KEYS
 from ansible_collections.excloud.diskengine.plugins.module_utils._plan import Plan, make_plan
 from ansible_collections.excloud.diskengine.tests.unit.plugins.module_utils.helpers import (
@@ -24,6 +25,7 @@ from ansible_collections.excloud.diskengine.tests.unit.plugins.module_utils.help
 from ansible_collections.excloud.diskengine.tests.unit.plugins.module_utils.states import (
     DISKS,
     DRIVES,
+    PATHS,
     SUBSYSTEMS,
     add_secrets,
     base_calls,
@@ -57,7 +59,8 @@ class Run:
                 if self._is_lost(action):
                     waiting.remove(action)
                     self.skipped.append(action)
-            ready = [each for each in waiting if all(id(need) in self.done for need in each.needs)]
+            ended = self.done | set(map(id, self.failed))
+            ready = [each for each in waiting if all(id(need) in ended for need in each.needs)]
             if ready and (not out or chance.random() < 0.7):
                 action = chance.choice(ready)
                 waiting.remove(action)
@@ -69,7 +72,11 @@ class Run:
             out = len(target.pending)
 
     def _is_lost(self, action) -> bool:
-        return any(need in self.failed or need in self.skipped for need in action.needs)
+        return any(need in self.skipped or need in self.failed and self._stops(action, need) for need in action.needs)
+
+    @staticmethod
+    def _stops(action, need) -> bool:
+        return not next_try(action, need) and not made_up_for(need)
 
     def _send(self, action) -> None:
         if action is self.broken:
@@ -81,6 +88,7 @@ class Run:
             if isinstance(answer, RpcFailure):
                 self.failed[action] = answer
             else:
+                action.state = "done"
                 self.done.add(id(action))
 
         self.target.submit(action.method, action.params, reply)
@@ -117,6 +125,9 @@ def refuse_what_gives_up_data(target: Target, action) -> None:
     elif action.method == "bdev_raid_remove_base_bdev":
         (raid,) = (r for r in target.raids.values() if action.params["name"] in [slot.name for slot in r.slots])
         assert raid.rebuild is None and len(raid.healthy) == len(raid.slots) > 1
+    elif action.method == "bdev_nvme_detach_controller" and "traddr" in action.params:
+        controller = target.nvme_controllers[action.params["name"]]
+        assert len(controller.paths) > 1, f"{action.summary} of {action.subject}, its last path"
     elif action.method == "bdev_nvme_detach_controller":
         for bdev in on_drive(target, action.params["name"]):
             assert not bdev.holders, f"{bdev.aliases[0]} is in use"
@@ -143,7 +154,7 @@ def on_drive(target: Target, controller: str) -> list:
 def is_explained(target: Target, action, error: RpcFailure) -> bool:
     """Failures that no getter foretells: nobody counts metadata pages, nor the clusters of a store yet to be made."""
     if action.method == "bdev_nvme_attach_controller":
-        return action.params["traddr"] == DRIVES[2]
+        return action.params["traddr"] == DRIVES[2] or action.params.get("trsvcid") == str(PATHS[-1])
     if action.method in ("bdev_raid_create", "bdev_raid_add_base_bdev"):  # a superblock, on what is not NVMe
         return error.message.endswith("File exists")
     if action.method not in CREATING:
@@ -159,7 +170,7 @@ def picture(graph) -> dict:
     bdevs = graph.bdevs.values()
     return {
         "lvstores": {s.name: (s.base_bdev, s.cluster_size) for s in graph.lvstores.values()},
-        "controllers": {c.name: c.traddr for c in graph.controllers.values()},
+        "controllers": {c.name: (c.traddr, {path.address for path in c.paths}) for c in graph.controllers.values()},
         "lvols": {v.alias: (v.size, v.thin, v.is_snapshot, v.parent) for v in graph.lvols.values()},
         "bdevs": {b.key: (b.size if b.product != "Raid Volume" else "as its legs", b.claimed) for b in bdevs},
         "transports": set(graph.transports),
@@ -289,15 +300,24 @@ def touched(action, graph) -> tuple[set, set]:
     if method == "bdev_lvol_create":
         store = graph.lvstore(params["uuid"]).name if "uuid" in params else params["lvs_name"]
         return {("bdev", f"{store}/{params['lvol_name']}")}, {("store", store)}
+    if method == "bdev_nvme_set_multipath_policy":
+        return {("controller", params["name"].rpartition("n")[0]), bdev(params["name"])}, set()
+    if method == "bdev_nvme_detach_controller" and "traddr" in params:
+        return {("controller", params["name"])}, set()
+    if method == "bdev_nvme_attach_controller" and params["name"] in graph.controllers:
+        return {("controller", params["name"])}, set()
     if method == "bdev_nvme_attach_controller":
-        return {("controller", params["name"]), ("bdev", f"{params['name']}n1")}, set()
+        where = ("attached", params.get("subnqn", params["traddr"]))
+        return {("controller", params["name"]), where, ("bdev", f"{params['name']}n1")}, set()
     if method == "bdev_examine":
         return {("controller", params["name"][:2]), ("bdev", params["name"])}, set()
     if method == "bdev_nvme_detach_controller":
-        mine = {bdev.name for bdev in graph.bdevs.values() if bdev.drive == graph.controllers[params["name"]].traddr}
+        mine = {bdev.name for bdev in graph.bdevs.values() if bdev.name.startswith(f"{params['name']}n")}
         stores = {store.name for store in graph.lvstores.values() if store.base_bdev in mine}
         lvols = {("bdev", lvol.alias) for lvol in graph.lvols.values() if lvol.lvstore in stores}
-        return {("controller", params["name"]), *map(bdev, mine), *(("store", name) for name in stores), *lvols}, set()
+        found = graph.controllers[params["name"]]
+        own = {("controller", found.name), ("attached", found.subnqn or found.traddr)}
+        return {*own, *map(bdev, mine), *(("store", name) for name in stores), *lvols}, set()
     if method == "bdev_lvol_snapshot":
         store = params["lvol_name"].split("/")[0]
         return {("bdev", params["lvol_name"]), ("bdev", f"{store}/{params['snapshot_name']}")}, {("store", store)}

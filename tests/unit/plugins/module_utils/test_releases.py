@@ -46,6 +46,7 @@ from support.secrets import dhchap, psk
 ROOT = Path(_graph.__file__).resolve().parents[2]
 SCHEMA = Path(os.environ.get("SPDK_SCHEMA") or ROOT.parent / "shared/spdk/schema.yaml")
 DRIVE = "0000:01:00.0"
+FAR = {"traddr": "127.0.0.1", "trsvcid": "4420"}
 NUMBERS = [parse_release(text) for text in RELEASES]
 
 
@@ -135,6 +136,17 @@ def everything(target: Target) -> list:
         want("transport", trtype="TCP", **known),
         *(want("key", name=name, path=f"/{name}") for name in ("one", "two", "tls")),
         want("controller", name="nvme7", traddr=DRIVE),
+        want(
+            "controller",
+            trtype="TCP",
+            subnqn=nqn("far"),
+            hostnqn=HOST,
+            paths=[{**FAR, "hostaddr": "127.0.0.1"}, {**FAR, "trsvcid": "4421"}],
+            multipath_policy="active_active",
+            multipath_selector="round_robin",
+            hdgst=True,
+            ddgst=True,
+        ),
         want("lvstore", name="lvs", bdev="disk", cluster_size="1MiB", clear_method="none", max_lvols=5000),
         want("lvol", lvstore="lvs", name="1", size="8MiB", thin=True, clear_method="unmap"),
         want("snapshot", lvstore="lvs", name="s", lvol="1"),
@@ -165,7 +177,7 @@ def everything(target: Target) -> list:
 
 def undo(desired: list) -> list:
     """Changes and removals of all of it."""
-    _transport, *keys, controller, lvstore, lvol, snapshot, clone, twin, subsystem = [
+    _transport, *keys, controller, far, lvstore, lvol, snapshot, clone, twin, subsystem = [
         each.options for each in desired[:-5]
     ]
     clones = [clone, twin]
@@ -174,9 +186,11 @@ def undo(desired: list) -> list:
     purge = ["listeners", "hosts", "namespaces"]
     changed = {"listeners": [], "hosts": [], "host_keys": [], "namespaces": []}
     changed = {**changed, "purge": purge, "allow_any_host": False}
+    moved = {"paths": [{**FAR, "trsvcid": "4422"}], "multipath_selector": "queue_depth"}
     return [
         [want("subsystem", **{**subsystem, "host_keys": other_key})],
         [want("subsystem", **{**subsystem, **changed}), want("lvol", **{**lvol, "size": "16MiB", "growth": "plain"})],
+        [want("controller", **{**far, **moved})],
         [
             want("subsystem", nqn=subsystem["nqn"], state="absent"),
             *(want("key", **{**key, "state": "absent"}) for key in keys),
@@ -190,6 +204,7 @@ def undo(desired: list) -> list:
             want("vhost", **{**vhost, "state": "absent"}),
             *(want("raid", **{**each, "state": "absent"}) for each in (mirror, strips)),
         ],
+        [want("controller", subnqn=far["subnqn"], state="absent")],
     ]
 
 
@@ -208,13 +223,16 @@ def all_actions(target: Target) -> list:
 
 
 def with_disks(target: Target) -> Target:
-    """A disk, a local drive and files of keys; the target looks for nothing by itself."""
+    """A disk, a local drive, files of keys and a subsystem of another node; the target looks for nothing by itself."""
     target.files.files.update({f"/{name}": FileInfo("file", content=dhchap(name)) for name in ("one", "two")})
     target.files.files["/tls"] = FileInfo("file", content=psk("tls"))
     add_disk(target, "disk", 1 * GIB)
     for number in range(6):
         add_disk(target, f"leg{number}", 16 << 20)
-    add_drive(outside(target), DRIVE, 1 * GIB, 512, "test")
+    other = outside(target)
+    add_drive(other, DRIVE, 1 * GIB, 512, "test")
+    addresses = [tcp(port) for port in (4420, 4421, 4422)]
+    add_subsystem(other, {"nqn": nqn("far"), "addresses": addresses, "namespaces": [{"size": GIB}]})
     target.bdevs.auto_examine = False
     return target
 
