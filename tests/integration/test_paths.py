@@ -144,7 +144,7 @@ def test_other_times_are_seen_and_reported(estate):
 
 
 def test_a_path_dies_and_comes_back(estate):
-    target, wanted = estate.target, estate.wanted(0, 1, ctrlr_loss_timeout_sec=3)
+    target, wanted = estate.target, estate.wanted(0, 1, ctrlr_loss_timeout_sec=15)  # long enough for a run
     assert run_playbook(play(estate.task(wanted))).rc == 0
     estate.listen(estate.ports[0], verb="remove")
     estate.until([{0: "reconnect_is_delayed", 1: "enabled"}])
