@@ -11,7 +11,6 @@ from .._errors import Refusal
 from .._graph import LVOL_PRODUCT, Bdev, Graph, Lvol, Lvstore
 from .._plan import DESTRUCTIVE, Action, Change, Missing
 from .._sizes import format_size, lvol_size, parse_size
-from ._growth import Growth, forget, grow_zeroed, helper_of, remove_helper, resize
 
 _BLOCK_SIZE = 4096
 
@@ -292,6 +291,8 @@ def _compare(found: Lvol, store: Lvstore, size: int | None, options: dict, graph
             else "it is thick, wanted thin; SPDK cannot change that in place"
         )
     before = _fields(found)
+    from ._growth import Growth, forget, grow_zeroed, helper_of, resize  # importing costs time in every run
+
     helper = helper_of(found, graph)
     if size is None:
         return Change(before, before, facts=facts)
@@ -341,6 +342,8 @@ def _delete(found: Lvol, store: Lvstore, graph: Graph) -> Change:
     user = graph.user(found.uuid or "")
     if user:
         raise Refusal(f"it is {user}; take that away first")
+    from ._growth import forget, helper_of, remove_helper  # importing costs time in every run
+
     helper = helper_of(found, graph)
     action = Action(
         "bdev_lvol_delete",
