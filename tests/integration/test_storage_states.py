@@ -60,12 +60,12 @@ class Walk:
                 self.change(kind, key, before, **fields)
         assert self.state(kind, key) == after
 
-    def wish(self, kind, key, after, /, **fields):
-        before = self.state(kind, key)
-        self.change(kind, key, after, **fields)
+    def wish(self, table, key, after, /, **fields):
+        before = self.state(table, key)
+        self.change(table, key, after, **fields)
         if after != "GONE":
             fields = {}
-        self.went(kind, key, before, after, "wish", **fields)
+        self.went(table, key, before, after, "wish", **fields)
 
     def record(self, key, after, /, **fields):
         """The result for a disk. The way back is not for convergence to make, unless it is a result itself."""
