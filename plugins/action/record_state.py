@@ -62,13 +62,22 @@ class ActionModule(DatabaseAction):
         changed = [row for row in results if row["outcome"] == "changed"]
         result = {"changed": bool(changed), "results": results}
         if self._task.diff and changed:
-            result["diff"] = {
-                side: {f"{row['kind']} {row['id']}": row[side] for row in changed} for side in ("before", "after")
-            }
+            result["diff"] = _diff(changed)
         for row in results:
             del row["before"], row["after"]
         message = failure_message(results)
         return {**result, "failed": True, "msg": message} if message else result
+
+
+def _diff(changed):
+    """What objects were before their first change and after their last."""
+    before: dict = {}
+    after: dict = {}
+    for row in changed:
+        name = f"{row['kind']} {row['id']}"
+        before[name] = {**row["before"], **before.get(name, {})}
+        after[name] = {**after.get(name, {}), **row["after"]}
+    return {"before": before, "after": after}
 
 
 def _assume_identities(rows):

@@ -13,8 +13,9 @@ description:
   - Writes the results for all objects of a kind in one call of a function of the schema C(diskengine).
   - Each row is a compare-and-set. It is written only if the object still is in the state that was read, and still
     wanted as it was read, so a run that was overtaken cannot overwrite a newer wish.
-  - Rows do not depend on each other. When some cannot be recorded the others are, and then the task fails with the
-    reasons.
+  - An object may be named again with the state that it was brought to, for the next step that it has made.
+  - Rows of different objects do not depend on each other. When some cannot be recorded the others are, and then the
+    task fails with the reasons.
 author:
   - The excloud.diskengine developers (@excloud)
 extends_documentation_fragment:

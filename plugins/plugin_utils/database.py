@@ -162,18 +162,36 @@ def _where(sql, place):
 
 
 def record(conn, kind, rows, dry_run=False):
-    """Records results, each a compare-and-set: one call of the function for kind, in one transaction.
+    """Records results, each a compare-and-set, in one transaction: one call of the function for kind.
 
     rows are {"id", "from", "to", ...} as docs/database.md describes. Returns one dict per row, in order, with
-    id, outcome (changed, unchanged, stale, refused or missing), state, reason, before and after.
-    A dry run executes the very same call and rolls it back. No rows, no call.
+    id, outcome (changed, unchanged, stale, refused or missing), state, reason, before and after. Rows of one object
+    that go on where an earlier one of it ends are recorded by a call of their own.
+    A dry run executes the very same calls and rolls them back. No rows, no call.
     """
-    if not rows:
-        return []
     query = driver().sql.SQL("SELECT id, outcome, state, reason, before, after FROM {}(%s)").format(
         driver().sql.Identifier(SCHEMA, KINDS[kind].recorder)
     )
-    return _outcomes(conn, query, [driver().types.json.Jsonb(rows)], dry_run)
+    steps = _steps(rows)
+    outcomes = {}
+    if rows:
+        with conn.transaction(force_rollback=dry_run):
+            for step in range(max(steps) + 1):
+                chosen = [row for row, of in zip(rows, steps) if of == step]
+                outcomes[step] = iter(_outcomes(conn, query, [driver().types.json.Jsonb(chosen)]))
+    return [next(outcomes[step]) for step in steps]
+
+
+def _steps(rows):
+    """Number the rows of each object: one that begins where an earlier one ends is a step of its own."""
+    reached: dict = {}
+    steps = []
+    for row in rows:
+        state, step = reached.get(row.get("id"), (row.get("from"), -1))
+        step += row.get("from") == state
+        reached[row.get("id")] = (row.get("to"), step)
+        steps.append(step)
+    return steps
 
 
 def register(conn, node, disks, dry_run=False):
@@ -185,9 +203,10 @@ def register(conn, node, disks, dry_run=False):
     if not disks:
         return []
     query = "SELECT serial, id, outcome, state, reason, before, after FROM diskengine.register_disks(%s, %s)"
-    return _outcomes(conn, query, [node, driver().types.json.Jsonb(disks)], dry_run)
+    with conn.transaction(force_rollback=dry_run):
+        return _outcomes(conn, query, [node, driver().types.json.Jsonb(disks)])
 
 
-def _outcomes(conn, query, parameters, dry_run):
-    with conn.transaction(force_rollback=dry_run), conn.cursor(row_factory=driver().rows.dict_row) as cursor:
+def _outcomes(conn, query, parameters):
+    with conn.cursor(row_factory=driver().rows.dict_row) as cursor:
         return cursor.execute(query, parameters).fetchall()

@@ -247,3 +247,16 @@ def test_ten_thousand_rows(conn):
     start = time.monotonic()
     assert {result["outcome"] for result in record(conn, "lvol", rows)} == {"changed"}
     assert time.monotonic() - start < 20  # 1.5 s on an idle machine; an accidental square would take minutes
+
+
+def test_an_object_makes_several_steps(conn, estate):
+    """Each is a compare-and-set of its own, and a dry run tells what all of them come to."""
+    number = estate.mappings[0]
+    steps = [row(number, "ASSIGNED", "INITIALISED"), row(number, "INITIALISED", "ATTACHED")]
+    for dry_run in (True, False):
+        results = record(conn, "mapping", steps, dry_run)
+        assert [(each["outcome"], each["state"]) for each in results] == [
+            ("changed", "INITIALISED"),
+            ("changed", "ATTACHED"),
+        ]
+    assert [each["outcome"] for each in record(conn, "mapping", steps)] == ["stale", "unchanged"]

@@ -7,6 +7,7 @@ import argparse
 import asyncio
 import json
 import re
+import shlex
 import signal
 import sys
 import uuid
@@ -73,6 +74,7 @@ def parser() -> argparse.ArgumentParser:
     add("--vhost-dir", "-S", metavar="DIR", help="directory for vhost sockets, which are then really made")
     add("--cpumask", type=lambda text: int(text, 16), default=1, metavar="HEX", help="cores (default: 0x1)")
     add("--seed", type=int, help="make UUIDs reproducible")
+    add("--beside", action="append", default=[], metavar="OPTIONS", help="one more target; all reach each other")
     return out
 
 
@@ -170,50 +172,68 @@ def controls(target: Target, other: Target) -> dict[str, Any]:
     return {event.__name__: event for event in events}
 
 
+class Node:
+    """One target of this process as its options say, with what it can reach beside other nodes."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self.options = options
+        self.sockets = VhostSockets(
+            lambda name: vhost.connect(self.target, name),
+            lambda name, number: vhost.disconnect(self.target, name, number),
+        )
+        self.target = Target(
+            release=options.release,
+            seed=options.seed,
+            wait_for_rpc=options.wait_for_rpc,
+            files=RealFiles(self.sockets.bind, self.sockets.unbind) if options.vhost_dir else RealFiles(),
+            addresses=options.address,
+            rdma=options.rdma,
+            vhost_dir=options.vhost_dir or ".",
+            cpumask=options.cpumask,
+        )
+        self.other = fabric.outside(self.target)
+
+    def server(self, journal: Journal | None) -> Server:
+        """Attach what is there from the start, and serve. Raises RpcFailure."""
+        options, target = self.options, self.target
+        for drive in options.nvme:
+            fabric.add_drive(self.other, *drive, options.socket)
+        for table in options.nvme_remote:
+            fabric.add_subsystem(self.other, table)
+        forget_other_ram(target, options)
+        target.on_start = lambda: create_disks(target, options)
+        if target.state == RUNTIME:
+            target.on_start()
+        faults = Faults()
+        for rule in options.fault:
+            faults.add(rule)
+        server = Server(
+            target,
+            options.socket,
+            poll=options.poll_ms / 1000,
+            journal=journal,
+            call_log=open(options.call_log, "a", encoding="utf-8") if options.call_log else None,
+            control=options.control,
+            faults=faults,
+            controls=controls(target, self.other),
+        )
+        self.sockets.changed = server.wake
+        return server
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run until SIGTERM or SIGINT; returns the exit status."""
     options = parser().parse_args(arguments)
-    sockets = VhostSockets(
-        lambda name: vhost.connect(target, name), lambda name, number: vhost.disconnect(target, name, number)
-    )
-    files = RealFiles(sockets.bind, sockets.unbind) if options.vhost_dir else RealFiles()
-    target = Target(
-        release=options.release,
-        seed=options.seed,
-        wait_for_rpc=options.wait_for_rpc,
-        files=files,
-        addresses=options.address,
-        rdma=options.rdma,
-        vhost_dir=options.vhost_dir or ".",
-        cpumask=options.cpumask,
-    )
-    other = fabric.outside(target)
-    journal = Journal(options.state, {"own": target.disks, "other": other.disks}) if options.state else None
-    for drive in options.nvme:
-        fabric.add_drive(other, *drive, options.socket)
-    for table in options.nvme_remote:
-        fabric.add_subsystem(other, table)
-    forget_other_ram(target, options)
-    target.on_start = lambda: create_disks(target, options)
-    if target.state == RUNTIME:
-        target.on_start()
-    faults = Faults()
-    for rule in options.fault:
-        faults.add(rule)
-    call_log = open(options.call_log, "a", encoding="utf-8") if options.call_log else None
-    server = Server(
-        target,
-        options.socket,
-        poll=options.poll_ms / 1000,
-        journal=journal,
-        call_log=call_log,
-        control=options.control,
-        faults=faults,
-        controls=controls(target, other),
-    )
-    sockets.changed = server.wake
+    nodes = [Node(each) for each in (options, *(parser().parse_args(shlex.split(more)) for more in options.beside))]
+    for node in nodes:
+        node.target.peers += [each.target for each in nodes if each is not node]
+    disks = {}
+    for prefix, node in zip(("", *(f"{number}." for number in range(1, len(nodes)))), nodes):
+        disks |= {f"{prefix}own": node.target.disks, f"{prefix}other": node.other.disks}
+    journal = Journal(options.state, disks) if options.state else None
     try:
-        asyncio.run(_serve(server))
+        servers = [node.server(journal) for node in nodes]
+        asyncio.run(_serve(servers))
     except SocketInUse:
         print(f"RPC Unix domain socket path {options.socket} in use. Specify another.", file=sys.stderr)
         return SOCKET_IN_USE
@@ -223,8 +243,20 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-async def _serve(server: Server) -> None:
+async def _serve(servers: list[Server]) -> None:
     loop = asyncio.get_running_loop()
+
+    def stop() -> None:
+        for server in servers:
+            server.stop()
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, server.stop)
-    await server.run(lambda: print("spdk_sim: ready", file=sys.stderr, flush=True))
+        loop.add_signal_handler(number, stop)
+    waiting = list(servers)
+
+    def ready() -> None:
+        waiting.pop()
+        if not waiting:
+            print("spdk_sim: ready", file=sys.stderr, flush=True)
+
+    await asyncio.gather(*(server.run(ready) for server in servers))

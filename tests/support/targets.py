@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import signal
 import socket
 import struct
@@ -18,7 +19,7 @@ import sys
 import tempfile
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 TESTS = Path(__file__).resolve().parents[1]
@@ -81,6 +82,7 @@ class Target:
         self.recorder = Recorder(self.socket, self.direct)
         self._core = core
         self._options = list(options)
+        self.beside = []
         self._disks = {}
         self._process = None
 
@@ -91,19 +93,24 @@ class Target:
             self._command(), stdout=log, stderr=log, stdin=subprocess.DEVNULL, cwd=self.directory
         )
         log.close()
+        for target in (self, *self.beside):
+            target.await_start(self._process)
+        return self
+
+    def await_start(self, process):
+        """Wait until the target answers, which is part of a process, and give it its disks."""
         deadline = time.monotonic() + _START_SECONDS
         while True:
             try:
                 rpc(self.direct, "spdk_get_version")
                 break
             except (OSError, RpcFailure):
-                if self._process.poll() is not None or time.monotonic() > deadline:
+                if process.poll() is not None or time.monotonic() > deadline:
                     raise RuntimeError(f"the target did not start: {self.log()}") from None
                 time.sleep(0.02)
         if "--wait-for-rpc" not in self._options:
             for name in self._disks:
                 self._attach(name)
-        return self
 
     def add_disk(self, name, size):
         """Add an AIO bdev on a sparse file of ``size`` bytes."""
@@ -190,8 +197,13 @@ class Target:
                 os.environ["SPDK_TGT"], "--no-huge", "--disable-cpumask-locks", "-s", "2048",
                 "-m", hex(1 << self._core), "-r", self.direct, *self._options,
             ]
-        files = [word for name in ("state", "control") for word in (f"--{name}", str(self.directory / name))]
-        return [sys.executable, str(TESTS / "spdk_sim"), "--socket", self.direct, *files, *self._options]
+        beside = [f"--beside={shlex.join(target.simulated())}" for target in self.beside]
+        state = ["--state", str(self.directory / "state")]
+        return [sys.executable, str(TESTS / "spdk_sim"), *self.simulated(), *state, *beside]
+
+    def simulated(self):
+        """The options of the simulator for this target alone."""
+        return ["--socket", self.direct, "--control", str(self.directory / "control"), *self._options]
 
 
 class Recorder:
@@ -304,3 +316,22 @@ def running_target(core=0, options=()):
             yield target.start()
         finally:
             target.stop()
+
+
+@contextmanager
+def running_fleet(cores, options=()):
+    """Started targets, one for each core, that reach each other over TCP on loopback.
+
+    Each is a process of the real program. The simulator has all of them in the process of the first.
+    """
+    with ExitStack() as stack:
+        if is_real():
+            yield [stack.enter_context(running_target(core, options)) for core in cores]
+            return
+        names = [stack.enter_context(tempfile.TemporaryDirectory(prefix="spdk", dir="/tmp")) for _core in cores]
+        first, *others = targets = [Target(name, core, options) for name, core in zip(names, cores)]
+        first.beside = others
+        for target in targets:
+            stack.callback(target.stop)
+        first.start()
+        yield targets

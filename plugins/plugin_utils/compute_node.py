@@ -1,0 +1,163 @@
+# Copyright (c) 2026, The excloud.diskengine developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""From a compute node's rows to what its SPDK target should have, and from the results back to rows. Pure."""
+
+from __future__ import annotations
+
+import json
+
+from ansible_collections.excloud.diskengine.plugins.module_utils._naming import controller_of
+
+PRESENT = ("ASSIGNED", "INITIALISED", "ATTACHED")
+USABLE = ("UP", "RESIZING")
+LIMITS = ("rw_ios_per_sec", "rw_mbytes_per_sec", "r_mbytes_per_sec", "w_mbytes_per_sec")
+SUPERBLOCK = 1 << 20
+
+
+def compute_desired(node, controller_options=None, allow_sessions=False):
+    """Return ``{desired, problems}``: a JSON document as M(spdk_node) takes it, and sentences on mappings left out.
+
+    ``node`` is one node of M(desired_state_info) with its volumes and mappings, a dictionary or its document. A volume
+    is a mirror of exactly two legs, each an export of a storage node; nothing is asked for a volume that has not two
+    usable ones, so that what is there stays as it is. What is DETACHING is asked to be absent, and its mirror and legs
+    too when no other mapping on this node needs the volume.
+    """
+    rows = _parsed(node)
+    volumes = {volume["id"]: volume for volume in rows["volumes"]}
+    lists: dict = {kind: [] for kind in ("controllers", "raids", "qos", "vhosts")}
+    problems: list = []
+    needed = {mapping["volume_id"] for mapping in rows["mappings"] if mapping["state"] in PRESENT}
+    leaving = {mapping["volume_id"] for mapping in rows["mappings"] if mapping["state"] == "DETACHING"} - needed
+    served = set()
+    for number in sorted(needed):
+        problem = _problem(volumes[number], rows["node"])
+        if problem:
+            problems.append(f"volume {number} {problem}")
+            continue
+        served.add(number)
+        _add_volume(volumes[number], rows["node"], controller_options or {}, lists)
+    for number in sorted(leaving):
+        names = [controller_of(leg["nqn"]) for leg in volumes[number]["legs"] if leg["nqn"]]
+        lists["controllers"] += [{"name": name, "state": "absent"} for name in names]
+        lists["raids"].append({"name": raid_name(number), "state": "absent"})
+    for mapping in rows["mappings"]:
+        if mapping["state"] == "DETACHING":
+            lists["vhosts"].append(
+                {"name": vhost_name(mapping["id"]), "state": "absent", "allow_sessions": allow_sessions}
+            )
+        elif mapping["state"] in PRESENT and mapping["volume_id"] in served:
+            if _is_initialised(mapping):
+                lists["vhosts"].append({"name": vhost_name(mapping["id"]), "bdev": raid_name(mapping["volume_id"])})
+            else:
+                problems.append(
+                    f"mapping {mapping['id']} waits: nothing copies snapshot {mapping['source_snapshot_id']} into its "
+                    f"volume yet; copy it and set the mapping INITIALISED"
+                )
+    return {"desired": json.dumps(lists), "problems": problems}
+
+
+def compute_transitions(node, results):
+    """Return the rows for M(record_state): mappings that are served, and those of which nothing is left here.
+
+    ``results`` are those of M(spdk_node), a list or its document.
+    """
+    rows = _parsed(node)
+    entries = _parsed(results)
+    complete = {(entry["kind"], entry["name"]): entry for entry in entries if "name" in entry and _is_complete(entry)}
+    volumes = {volume["id"]: volume for volume in rows["volumes"]}
+    needed = {mapping["volume_id"] for mapping in rows["mappings"] if mapping["state"] in PRESENT}
+    changes = []
+    for mapping in rows["mappings"]:
+        volume = volumes.get(mapping["volume_id"])
+        if ("vhost", vhost_name(mapping["id"])) not in complete or volume is None:
+            continue
+        if mapping["state"] == "DETACHING":
+            parts = [] if volume["id"] in needed else _parts(volume)
+            if all(part in complete for part in parts):
+                changes.append(_change(mapping, "DETACHING", "DETACHED"))
+            continue
+        if mapping["state"] == "ASSIGNED":
+            changes.append(_change(mapping, "ASSIGNED", "INITIALISED"))
+        if mapping["state"] in ("ASSIGNED", "INITIALISED"):
+            changes.append(_change(mapping, "INITIALISED", "ATTACHED"))
+    return changes
+
+
+def raid_name(volume):
+    """The name of a volume's mirror."""
+    return f"raid_{volume}"
+
+
+def vhost_name(mapping):
+    """The name of a mapping's vhost controller."""
+    return f"vhost{mapping}"
+
+
+def _parsed(value):
+    return json.loads(value) if isinstance(value, str) else value
+
+
+def _is_complete(entry):
+    return not entry["failed"] and not entry.get("deferred")
+
+
+def _is_initialised(mapping):
+    return mapping["state"] != "ASSIGNED" or mapping["source_snapshot_id"] is None
+
+
+def _usable(volume):
+    return [leg for leg in volume["legs"] if leg["state"] in USABLE]
+
+
+def _problem(volume, node):
+    """Say why nothing can be asked for a volume, to follow its name."""
+    legs = _usable(volume)
+    if len(legs) != 2:
+        states = ", ".join(f"lvol {leg['lvol_id']} {leg['state']}" for leg in volume["legs"]) or "none"
+        return f"needs two legs that are UP and has {len(legs)} (legs: {states})"
+    for leg in legs:
+        if not leg["nqn"] or not leg["listeners"]:
+            return f"has a leg without placement, lvol {leg['lvol_id']}: no NQN or no listener"
+        if leg["size_bytes"] < volume["size_bytes"] + SUPERBLOCK:
+            return (
+                f"has {volume['size_bytes']} bytes and its leg lvol {leg['lvol_id']} {leg['size_bytes']}; a leg needs "
+                f"1 MiB more, for the superblock of the mirror"
+            )
+    if not node["hostnqn"]:
+        return f"cannot be reached from node {node['name']}, which has no host NQN (hostnqn)"
+    return None
+
+
+def _add_volume(volume, node, controller_options, lists):
+    legs = _usable(volume)
+    names = [controller_of(leg["nqn"]) for leg in legs]
+    for name, leg in zip(names, legs):
+        trtypes = {listener["trtype"] for listener in leg["listeners"]}
+        lists["controllers"].append(
+            {
+                "name": name,
+                "trtype": "RDMA" if "RDMA" in trtypes else "TCP",
+                "subnqn": leg["nqn"],
+                "hostnqn": node["hostnqn"],
+                "paths": [_path(listener) for listener in leg["listeners"]],
+                **controller_options,
+            }
+        )
+    name = raid_name(volume["id"])
+    lists["raids"].append({"name": name, "base_bdevs": [f"{each}n1" for each in names]})
+    lists["qos"].append({"bdev": name, **{limit: volume[limit] for limit in LIMITS}})
+
+
+def _path(listener):
+    return {key: listener[key] for key in ("traddr", "trsvcid", "adrfam") if listener.get(key)}
+
+
+def _parts(volume):
+    """Return the keys of what a mirror is made of."""
+    names = [controller_of(leg["nqn"]) for leg in volume["legs"] if leg["nqn"]]
+    return [("raid", raid_name(volume["id"])), *(("controller", name) for name in names)]
+
+
+def _change(mapping, before, after):
+    return {"kind": "mapping", "id": mapping["id"], "from": before, "to": after, "revision": mapping["revision"]}

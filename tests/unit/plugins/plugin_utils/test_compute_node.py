@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""From rows to what a compute node should have, and from results back to rows."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+from ansible_collections.excloud.diskengine.plugins.module_utils._naming import controller_of
+from ansible_collections.excloud.diskengine.plugins.module_utils._options import KINDS
+from ansible_collections.excloud.diskengine.plugins.plugin_utils.compute_node import (
+    compute_desired,
+    compute_transitions,
+)
+
+MIB = 1 << 20
+HOSTNQN = "nqn.2014-08.org.nvmexpress:uuid:00000000-0000-4000-8000-000000000001"
+LIMITS = {"rw_ios_per_sec": 1000, "rw_mbytes_per_sec": 0, "r_mbytes_per_sec": 0, "w_mbytes_per_sec": 0}
+
+
+def leg(number, state="UP", **changes):
+    listener = {"trtype": "TCP", "adrfam": "IPv4", "traddr": f"10.0.0.{number}", "trsvcid": "4420"}
+    return {
+        "lvol_id": number,
+        "node": f"storage-{number}",
+        "state": state,
+        "size_bytes": 101 * MIB,
+        "uuid": None,
+        "nqn": f"nqn.2024-01.io.excloud:storage.n{number}.d1.{number}",
+        "listeners": [listener],
+        **changes,
+    }
+
+
+def name(number):
+    return controller_of(leg(number)["nqn"])
+
+
+def volume(number=1, legs=None, **changes):
+    legs = [leg(1), leg(2)] if legs is None else legs
+    return {"id": number, "state": "UP", "size_bytes": 100 * MIB, "legs": legs, **LIMITS, **changes}
+
+
+def mapping(number=7, state="ASSIGNED", **changes):
+    return {"id": number, "volume_id": 1, "state": state, "source_snapshot_id": None, "revision": 3, **changes}
+
+
+def node(*mappings, volumes=None, hostnqn=HOSTNQN):
+    volumes = [volume()] if volumes is None else volumes
+    return {"node": {"name": "compute-1", "hostnqn": hostnqn}, "volumes": volumes, "mappings": list(mappings)}
+
+
+def desired(*args, **options):
+    """The document as a dictionary without empty lists, and the problems."""
+    found = compute_desired(*args, **options)
+    return {kind: objects for kind, objects in json.loads(found["desired"]).items() if objects}, found["problems"]
+
+
+@pytest.mark.parametrize("state", ["ASSIGNED", "INITIALISED", "ATTACHED"])
+def test_a_mapping_is_served(state):
+    """All of it in each of these states, so that it comes back after a restart."""
+    document, problems = desired(node(mapping(state=state)), {"reconnect_delay_sec": 2})
+    assert not problems
+    assert document["raids"] == [{"name": "raid_1", "base_bdevs": [f"{name(1)}n1", f"{name(2)}n1"]}]
+    assert document["qos"] == [{"bdev": "raid_1", **LIMITS}]
+    assert document["vhosts"] == [{"name": "vhost7", "bdev": "raid_1"}]
+    assert document["controllers"][0] == {
+        "name": name(1),
+        "trtype": "TCP",
+        "subnqn": leg(1)["nqn"],
+        "hostnqn": HOSTNQN,
+        "paths": [{"traddr": "10.0.0.1", "trsvcid": "4420", "adrfam": "IPv4"}],
+        "reconnect_delay_sec": 2,
+    }
+
+
+def test_the_document_is_what_the_module_takes():
+    rows = node(mapping(1), mapping(2, "DETACHING", volume_id=2), volumes=[volume(), volume(2, [leg(3), leg(4)])])
+    document = json.loads(compute_desired(rows)["desired"])
+    assert all(document.values())
+    lists = {kind: {"type": "list", "elements": "dict", "options": options} for kind, options in KINDS.items()}
+    assert not ArgumentSpecValidator(lists).validate(document).error_messages
+
+
+def test_all_of_a_volume_goes_when_nobody_needs_it():
+    document, problems = desired(node(mapping(state="DETACHING")), allow_sessions=True)
+    assert not problems
+    assert document == {
+        "controllers": [{"name": name(1), "state": "absent"}, {"name": name(2), "state": "absent"}],
+        "raids": [{"name": "raid_1", "state": "absent"}],
+        "vhosts": [{"name": "vhost7", "state": "absent", "allow_sessions": True}],
+    }
+
+
+def test_a_volume_that_another_mapping_needs_stays():
+    document, problems = desired(node(mapping(7, "DETACHING"), mapping(8, "ATTACHED")))
+    assert not problems
+    assert [each.get("state") for each in document["raids"] + document["controllers"]] == [None] * 3
+    assert document["vhosts"] == [
+        {"name": "vhost7", "state": "absent", "allow_sessions": False},
+        {"name": "vhost8", "bdev": "raid_1"},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("rows", "problem"),
+    [
+        (node(mapping(), volumes=[volume(legs=[leg(1)])]), "needs two legs that are UP and has 1 (legs: lvol 1 UP)"),
+        (node(mapping(), volumes=[volume(legs=[])]), "has 0 (legs: none)"),
+        (node(mapping(), volumes=[volume(legs=[leg(1), leg(2, "CREATING")])]), "has 1 (legs: lvol 1 UP, lvol 2 CREAT"),
+        (node(mapping(), volumes=[volume(legs=[leg(1), leg(2), leg(3)])]), "needs two legs that are UP and has 3"),
+        (node(mapping(), volumes=[volume(legs=[leg(1), leg(2, nqn=None)])]), "a leg without placement, lvol 2"),
+        (node(mapping(), volumes=[volume(legs=[leg(1), leg(2, size_bytes=100 * MIB)])]), "a leg needs 1 MiB more"),
+        (node(mapping(), hostnqn=None), "cannot be reached from node compute-1, which has no host NQN"),
+    ],
+)
+def test_a_volume_that_cannot_be_served_is_left_alone(rows, problem):
+    document, problems = desired(rows)
+    assert document == {} and len(problems) == 1 and problem in problems[0]
+
+
+def test_a_volume_that_is_to_be_copied_is_mirrored_and_waits():
+    document, problems = desired(node(mapping(source_snapshot_id=5)))
+    assert "vhosts" not in document and document["raids"]
+    assert "mapping 7 waits: nothing copies snapshot 5" in problems[0]
+
+
+def entries(*keys, **changes):
+    return [{"kind": kind, "name": of, "failed": False, **changes} for kind, of in keys]
+
+
+ALL = [("vhost", "vhost7"), ("raid", "raid_1"), ("controller", name(1)), ("controller", name(2))]
+
+
+def test_what_is_served_is_recorded_step_by_step():
+    steps = [(change["from"], change["to"]) for change in compute_transitions(node(mapping()), entries(*ALL))]
+    assert steps == [("ASSIGNED", "INITIALISED"), ("INITIALISED", "ATTACHED")]
+    (change,) = compute_transitions(node(mapping(state="INITIALISED")), json.dumps(entries(*ALL)))
+    assert change == {"kind": "mapping", "id": 7, "from": "INITIALISED", "to": "ATTACHED", "revision": 3}
+    assert compute_transitions(node(mapping(state="ATTACHED")), entries(*ALL)) == []
+
+
+@pytest.mark.parametrize("state", ["ASSIGNED", "DETACHING"])
+@pytest.mark.parametrize("results", [[], entries(*ALL, failed=True), entries(*ALL, deferred=True)])
+def test_what_is_not_complete_is_not_recorded(state, results):
+    assert compute_transitions(node(mapping(state=state)), results) == []
+
+
+def test_detached_is_when_nothing_is_left():
+    rows = node(mapping(state="DETACHING"))
+    (change,) = compute_transitions(rows, entries(*ALL))
+    assert (change["from"], change["to"]) == ("DETACHING", "DETACHED")
+    for missing in ALL:
+        assert compute_transitions(rows, entries(*(key for key in ALL if key != missing))) == []
+    shared = node(mapping(state="DETACHING"), mapping(8, "ATTACHED"))
+    assert [change["id"] for change in compute_transitions(shared, entries(ALL[0]))] == [7]
