@@ -3,6 +3,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import socket
+import tempfile
+import time
 from contextlib import ExitStack
 
 import psycopg
@@ -12,6 +17,7 @@ from support.estate import COMPUTE, make_estate, serial
 from support.targets import free_port, running_fleet
 
 MIB = 1 << 20
+WAIT_SECONDS = 60
 TASK = "Converge the SPDK target"
 
 
@@ -64,6 +70,42 @@ class Fleet:
     def wish(self, state, *numbers):
         self.conn.execute("UPDATE diskengine.mapping SET state = %s WHERE id = ANY (%s)", [state, list(numbers)])
 
+    def sockets(self):
+        return sorted(item["socket"] for item in self.compute.call("vhost_get_controllers"))
+
+    def power_cut(self):
+        """Every node dies and starts again, without what it was told."""
+        running = [target for target in self.targets.values() if target.is_running()]  # the simulator is one process
+        for target in running:
+            target.kill()
+        for target in running:
+            target.start()
+
+    def connect(self, mapping):
+        """A client of the mapping's vhost controller."""
+        (item,) = self.compute.call("vhost_get_controllers", {"name": f"vhost{mapping}"})
+        client = socket.socket(socket.AF_UNIX)
+        client.connect(item["socket"])
+        self.until(lambda: self._sessions(mapping))
+        return client
+
+    def until_no_session(self, mapping):
+        self.until(lambda: not self._sessions(mapping))
+
+    def _sessions(self, mapping):
+        (item,) = self.compute.call("vhost_get_controllers", {"name": f"vhost{mapping}"})
+        return item["sessions"]
+
+    def operational_legs(self):
+        (item,) = self.compute.call("bdev_raid_get_bdevs", {"category": "online"})
+        return item["num_base_bdevs_operational"]
+
+    def until(self, condition):
+        deadline = time.monotonic() + WAIT_SECONDS
+        while not condition():
+            assert time.monotonic() < deadline, "it did not come to this"
+            time.sleep(0.1)
+
     def check_served(self):
         """Each mapping that is ATTACHED has its vhost controller on a mirror of two legs, and nothing else is there."""
         attached = [row for row in self.rows() if row["state"] == "ATTACHED"]
@@ -86,7 +128,8 @@ def make_fleet(worker_core, dsn, conn):
 
         def make(volumes=2):
             cores = [next(worker_core) for _node in range(3)]
-            return Fleet(stack.enter_context(running_fleet(cores)), dsn, conn, volumes)
+            directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="vhost", dir="/tmp"))
+            return Fleet(stack.enter_context(running_fleet(cores, ["-S", directory])), dsn, conn, volumes)
 
         yield make
 
@@ -120,3 +163,101 @@ def test_from_rows_to_attached_and_back_to_nothing(make_fleet):
     for name in ("storage-1", "storage-2"):
         assert fleet.targets[name].exports() == {} and not fleet.targets[name].call("bdev_lvol_get_lvols")
     assert not fleet.compute.call("bdev_nvme_get_controllers")
+
+
+def test_all_comes_back_after_a_power_cut(make_fleet):
+    """Every target dies; one run makes the exports, mirrors and the same vhost controllers again, and loses no leg."""
+    fleet = make_fleet(3)
+    assert fleet.site().rc == 0
+    sockets = fleet.sockets()
+    fleet.power_cut()
+    fleet.clear()
+    run = fleet.site(times=2)
+    assert run.rc == 0, run.output
+    assert [result["changed"] for result in run.results(TASK)] == [True] * 3 + [False] * 3
+    assert not {"bdev_lvol_create", "bdev_raid_create"} & {call["method"] for call in fleet.sent()}
+    assert fleet.sockets() == sockets and fleet.states() == ["ATTACHED"] * 3
+    fleet.check_served()
+
+
+def test_a_vm_that_is_connected_keeps_its_disk(make_fleet):
+    """The row waits and the run says who is connected; the other mapping goes. When the VM is gone, so is its disk."""
+    fleet = make_fleet()
+    assert fleet.site().rc == 0
+    connected, free = fleet.estate.mappings
+    client = fleet.connect(connected)
+    fleet.wish("DETACHING", connected, free)
+    waits = fleet.site()
+    assert waits.rc == 2
+    assert "a client is connected (session" in waits.events[-1]["result"]["msg"]
+    assert fleet.states() == ["DETACHING", "DETACHED"]
+    assert [item["ctrlr"] for item in fleet.compute.call("vhost_get_controllers")] == [f"vhost{connected}"]
+    assert len(fleet.compute.call("bdev_raid_get_bdevs", {"category": "online"})) == 1
+    client.close()
+    fleet.until_no_session(connected)
+    assert fleet.site().rc == 0
+    assert fleet.states() == ["DETACHED"] * 2
+    assert not fleet.compute.call("vhost_get_controllers") and not fleet.compute.call("bdev_nvme_get_controllers")
+
+
+def test_a_volume_that_is_not_whole_waits_and_the_others_are_served(make_fleet):
+    fleet = make_fleet()
+    lame, whole = fleet.estate.volumes
+    fleet.conn.execute("UPDATE diskengine.volume SET size_bytes = size_bytes + 1 WHERE id = %s", [lame])
+    run = fleet.site()
+    message = run.events[-1]["result"]["msg"]
+    assert run.rc == 2 and "Traceback" not in run.output
+    assert f"volume {lame} has {11 * MIB + 1} bytes" in message and "a leg needs 1 MiB more" in message
+    assert fleet.states() == ["ASSIGNED", "ATTACHED"]
+    fleet.check_served()
+
+
+def test_a_leg_that_was_lost_comes_back(make_fleet):
+    """A storage node takes an export away: the mirror serves on with one leg, and is whole again when it is back."""
+    fleet = make_fleet(1)
+    assert fleet.site().rc == 0
+    row = fleet.rows("v_lvol")[0]
+    storage = fleet.targets[row["node"]]
+    storage.call("nvmf_delete_subsystem", {"nqn": row["nqn"]})
+    fleet.until(lambda: fleet.operational_legs() == 1)
+    done = fleet.site()
+    assert fleet.states() == ["ATTACHED"], done.output
+    fleet.until(lambda: fleet.site().rc == 0 and fleet.operational_legs() == 2)
+    fleet.check_served()
+
+
+WRITES = {
+    "there": [
+        "bdev_nvme_attach_controller",
+        "bdev_raid_create",
+        "vhost_create_blk_controller",
+    ],
+    "back": ["vhost_delete_controller", "bdev_raid_delete", "bdev_nvme_detach_controller"],
+}
+
+
+@pytest.mark.parametrize("way, method", [(way, method) for way, methods in WRITES.items() for method in methods])
+def test_a_run_that_was_cut_off(make_fleet, way, method):
+    """The module dies after one call, in both directions; the next run ends as any other."""
+    fleet = make_fleet(1)
+    (mapping,) = fleet.estate.mappings
+    if way == "back":
+        assert fleet.site().rc == 0
+        fleet.wish("DETACHING", mapping)
+    recorder, killed = fleet.compute.recorder, []
+    recorder.clear()
+
+    def die(number):
+        request = recorder.requests[number - 1]
+        if number and not killed and request["method"] == method:
+            killed.append(request)
+            os.kill(request["pid"], signal.SIGKILL)
+
+    recorder.before_answer = die
+    assert fleet.site().rc != 0 and killed
+    recorder.before_answer = lambda number: None
+    done = fleet.site(times=2)
+    assert done.rc == 0, done.output
+    assert [result["changed"] for result in done.results(TASK)][3:] == [False] * 3
+    assert fleet.states() == ["ATTACHED" if way == "there" else "DETACHED"]
+    fleet.check_served()

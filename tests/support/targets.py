@@ -73,15 +73,19 @@ def rpc(path, method, params=None, timeout=60):
 
 
 class Target:
-    """One target process with disks that outlive it. ``socket`` is the recorder's, ``direct`` the target's own."""
+    """One target process with disks that outlive it. ``socket`` is the recorder's, ``direct`` the target's own.
 
-    def __init__(self, directory, core=0, options=()):
+    Without ``auto_examine`` it looks at its own disks only, as nodes of an estate should.
+    """
+
+    def __init__(self, directory, core=0, options=(), auto_examine=True):
         self.directory = Path(directory)
         self.socket = str(self.directory / "spdk.sock")
         self.direct = str(self.directory / "target.sock")
         self.recorder = Recorder(self.socket, self.direct)
         self._core = core
-        self._options = list(options)
+        self._options = [*options, *(() if auto_examine else ["--wait-for-rpc"])]
+        self._auto_examine = auto_examine
         self.beside = []
         self._disks = {}
         self._process = None
@@ -108,9 +112,13 @@ class Target:
                 if process.poll() is not None or time.monotonic() > deadline:
                     raise RuntimeError(f"the target did not start: {self.log()}") from None
                 time.sleep(0.02)
-        if "--wait-for-rpc" not in self._options:
-            for name in self._disks:
-                self._attach(name)
+        if not self._auto_examine:
+            self.call("bdev_set_options", {"bdev_auto_examine": False})
+            self.call("framework_start_init")
+        elif "--wait-for-rpc" in self._options:
+            return
+        for name in self._disks:
+            self._attach(name)
 
     def add_disk(self, name, size):
         """Add an AIO bdev on a sparse file of ``size`` bytes."""
@@ -190,6 +198,9 @@ class Target:
 
     def _attach(self, name):
         self.call("bdev_aio_create", {"name": name, "filename": str(self._disks[name]), "block_size": 4096})
+        if not self._auto_examine:
+            self.call("bdev_examine", {"name": name})
+            self.call("bdev_wait_for_examine")
 
     def _command(self):
         if is_real():
@@ -308,10 +319,10 @@ class Recorder:
 
 
 @contextmanager
-def running_target(core=0, options=()):
+def running_target(core=0, options=(), auto_examine=True):
     """A started target for the length of the block."""
     with tempfile.TemporaryDirectory(prefix="spdk", dir="/tmp") as directory:
-        target = Target(directory, core, options)
+        target = Target(directory, core, options, auto_examine)
         try:
             yield target.start()
         finally:
@@ -326,10 +337,10 @@ def running_fleet(cores, options=()):
     """
     with ExitStack() as stack:
         if is_real():
-            yield [stack.enter_context(running_target(core, options)) for core in cores]
+            yield [stack.enter_context(running_target(core, options, auto_examine=False)) for core in cores]
             return
         names = [stack.enter_context(tempfile.TemporaryDirectory(prefix="spdk", dir="/tmp")) for _core in cores]
-        first, *others = targets = [Target(name, core, options) for name, core in zip(names, cores)]
+        first, *others = targets = [Target(name, core, options, False) for name, core in zip(names, cores)]
         first.beside = others
         for target in targets:
             stack.callback(target.stop)
