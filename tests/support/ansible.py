@@ -86,6 +86,27 @@ def run_playbook(
         return Result(rc, stdout, stderr, [json.loads(line) for line in lines])
 
 
+def run_inventory(config, *args, env=None, name="estate.diskengine.yml", timeout=60):
+    """Run ansible-inventory on an inventory file with this content, as YAML data; return the finished process."""
+    with tempfile.TemporaryDirectory(prefix="inventory") as directory:
+        directory = Path(directory)
+        (directory / "ansible.cfg").write_text("[defaults]\n", encoding="utf-8")
+        return subprocess.run(
+            [
+                str(Path(sys.executable).with_name("ansible-inventory")),
+                "-i",
+                _written(directory / name, config),
+                *args,
+            ],
+            check=False,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            cwd=directory,
+            env=_environment(directory, directory / "events", env),
+        )
+
+
 def _echoed(command, options):
     lines = []
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **options) as process:
