@@ -100,6 +100,11 @@ class Fleet:
         (item,) = self.compute.call("bdev_raid_get_bdevs", {"category": "online"})
         return item["num_base_bdevs_operational"]
 
+    def volume_mib(self):
+        """The size of the only mirror."""
+        (item,) = self.compute.call("bdev_get_bdevs", {"name": f"raid_{self.estate.volumes[0]}"})
+        return item["num_blocks"] * item["block_size"] // MIB
+
     def until(self, condition):
         deadline = time.monotonic() + WAIT_SECONDS
         while not condition():
@@ -223,6 +228,23 @@ def test_a_leg_that_was_lost_comes_back(make_fleet):
     done = fleet.site()
     assert fleet.states() == ["ATTACHED"], done.output
     fleet.until(lambda: fleet.site().rc == 0 and fleet.operational_legs() == 2)
+    fleet.check_served()
+
+
+def test_a_volume_grows_under_its_vm(make_fleet):
+    """Both legs grow by zeroed clusters, the mirror follows, and the vhost controller stays as it is."""
+    fleet = make_fleet(1)
+    assert fleet.site().rc == 0
+    assert fleet.volume_mib() == 11
+    fleet.conn.execute("UPDATE diskengine.volume SET size_bytes = %s", [23 * MIB])
+    fleet.conn.execute("UPDATE diskengine.lvol SET state = 'RESIZING', size_bytes = %s", [24 * MIB])
+    fleet.clear()
+    run = fleet.site(times=2)
+    assert run.rc == 0, run.output
+    assert [call["method"] for call in fleet.compute.recorder.mutations] == []
+    assert [row["state"] for row in fleet.rows("v_lvol")] == ["UP", "UP"]
+    fleet.until(lambda: fleet.volume_mib() == 23)
+    assert fleet.states() == ["ATTACHED"]
     fleet.check_served()
 
 
