@@ -23,13 +23,14 @@ from .._files import File, look, place
 from .._graph import Graph, Key
 from .._plan import FILE, Action, Change
 from .._rpc import Client
+from ._named import Named
 
 _MODE = 0o600
 _OTHERS = 0o077
 _SECRET = re.compile(r"(?:DHHC-1|NVMeTLSkey-1):0[0-3]:([A-Za-z0-9+/]+={0,2}):\Z")
 
 
-class KeyResource:
+class KeyResource(Named):
     """A key is a name for a file. One that somebody uses keeps its path and is not removed."""
 
     kind = "key"
@@ -37,16 +38,6 @@ class KeyResource:
     rank = 1
     removal_rank = 9  # when the hosts of the same plan have let go of it
     options = {**_options.KEY, "key": {"type": "str", "no_log": True}}
-
-    @staticmethod
-    def identity(options: dict) -> dict:
-        """Return what names the object in results."""
-        return {"name": options["name"]}
-
-    @staticmethod
-    def title(options: dict, graph: Graph) -> str:
-        """Return the object's name for messages."""
-        return options["name"]
 
     @staticmethod
     def keys(options: dict, graph: Graph) -> list:

@@ -11,6 +11,7 @@ from .._errors import Refusal
 from .._graph import Bdev, Graph, Lvstore
 from .._plan import DESTRUCTIVE, Action, Change, Missing
 from .._sizes import divide_up, format_size, parse_size
+from ._named import Named
 
 _DEFAULT_CLUSTER_SIZE = 4 << 20
 _DEFAULT_RATIO = 100
@@ -19,23 +20,13 @@ _METADATA_PAGE = 4096
 _MAX_CLUSTER_SIZE = (1 << 32) - _METADATA_PAGE
 
 
-class LvstoreResource:
+class LvstoreResource(Named):
     """An lvstore is created on a bdev that holds none; what was chosen at creation is for ever."""
 
     kind = "lvstore"
     plural = "lvstores"
     rank = 2
     options = _options.LVSTORE
-
-    @staticmethod
-    def identity(options: dict) -> dict:
-        """Return what names the object in results."""
-        return {"name": options["name"]}
-
-    @staticmethod
-    def title(options: dict, graph: Graph) -> str:
-        """Return the object's name for messages."""
-        return options["name"]
 
     @staticmethod
     def keys(options: dict, graph: Graph) -> list:

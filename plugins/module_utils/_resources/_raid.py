@@ -18,29 +18,20 @@ from .._errors import Refusal
 from .._graph import RAID_PRODUCT, Bdev, Graph, Member, Raid, Superblock
 from .._plan import DESTRUCTIVE, DISRUPTIVE, Action, Change, Missing
 from .._sizes import format_size, parse_size
+from ._named import Named
 
 _LEAST = {"raid1": 2, "raid0": 1, "concat": 1, "raid5f": 3}
 _REDUNDANT = ("raid1", "raid5f")
 _UNREAD = "its legs are attached by this run; what is shown follows if they hold no superblock of a RAID"
 
 
-class RaidResource:
+class RaidResource(Named):
     """A RAID keeps its level and the number of its legs for life; legs that are lost or unwanted are replaced."""
 
     kind = "raid"
     plural = "raids"
     rank = 6
     options = _options.RAID
-
-    @staticmethod
-    def identity(options: dict) -> dict:
-        """Return what names the object in results."""
-        return {"name": options["name"]}
-
-    @staticmethod
-    def title(options: dict, graph: Graph) -> str:
-        """Return the object's name for messages."""
-        return options["name"]
 
     @staticmethod
     def keys(options: dict, graph: Graph) -> list:

@@ -10,27 +10,18 @@ from .. import _naming, _options
 from .._errors import Refusal
 from .._graph import Bdev, Graph, Vhost
 from .._plan import DISRUPTIVE, SAFE, Action, Change, Missing
+from ._named import Named
 
 _CREATE = "vhost_create_blk_controller"
 
 
-class VhostResource:
+class VhostResource(Named):
     """A controller serves one bdev, which SPDK does not claim for it: nothing but this keeps other writers away."""
 
     kind = "vhost"
     plural = "vhosts"
     rank = 8
     options = _options.VHOST
-
-    @staticmethod
-    def identity(options: dict) -> dict:
-        """Return what names the object in results."""
-        return {"name": options["name"]}
-
-    @staticmethod
-    def title(options: dict, graph: Graph) -> str:
-        """Return the object's name for messages."""
-        return options["name"]
 
     @staticmethod
     def keys(options: dict, graph: Graph) -> list:
