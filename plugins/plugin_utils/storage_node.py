@@ -282,7 +282,11 @@ def _subsystem(row, store, purge, host_keys):
         "namespaces": [_namespace(row, store)],
         "purge": list(purge),
     }
-    return {**wanted, "host_keys": _host_keys(row["hosts"], host_keys)} if host_keys else wanted
+    if host_keys:
+        wanted["host_keys"] = _host_keys(row["hosts"], host_keys)
+        if any(entry.get("psk") for entry in wanted["host_keys"]):
+            wanted["listeners"] = [{**listener, "secure_channel": True} for listener in row["listeners"]]
+    return wanted
 
 
 def _host_keys(hosts, host_keys):

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from support.secrets import dhchap
+from support.secrets import dhchap, psk
 
 
 def test_exports_with_keys(make_site, tmp_path):
@@ -28,3 +28,19 @@ def test_exports_with_keys(make_site, tmp_path):
     site.clear()
     again = site.converge(host_vars=options)
     assert (again.rc, again.changed["storage-1"], site.mutations()) == (0, 0, [])
+
+
+def test_exports_with_tls(make_site, tmp_path):
+    """A host with a PSK is let in by listeners that take TLS only; a host without one stays without."""
+    site = make_site(lvols=1)
+    options = {
+        "storage_node_keys": [{"name": "tls", "path": str(tmp_path / "tls"), "key": psk("fleet")}],
+        "storage_node_host_keys": [{"psk": "tls"}],
+    }
+    done = site.converge(times=2, host_vars=options)
+    assert done.rc == 0, done.output[-3000:]
+    assert [result["changed"] for result in done.results("Converge the SPDK target")] == [True, False]
+    sent = {call["method"]: call["params"] for call in site.mutations()}
+    assert sent["nvmf_subsystem_add_host"]["psk"] == "tls"
+    assert sent["nvmf_subsystem_add_listener"]["secure_channel"] is True
+    site.check_served()
