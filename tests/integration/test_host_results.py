@@ -9,6 +9,10 @@ from support.sysfs import Tree
 
 FREE, MOUNTED, TAKEN = "0000:01:00.0", "0000:02:00.0", "0000:03:00.0"
 RECORD = '{"driver": "nvme", "serial": "S", "model": "M", "size": 5, "namespaces": 1, "vendor": "", "device": ""}'
+NQN = "nqn.2024-01.io.excloud:node1.disk1.vol1"
+HOSTID = "0a6ae1a6-6d3c-4a94-b3a0-1d4cf4c0a001"
+KEY = "DHHC-1:00:c2VjcmV0c2VjcmV0c2VjcmV0c2VjcmV0c2VjcmV0AAAAAA==:"
+SECRET = {"hostnqn": f"nqn.2014-08.org.nvmexpress:uuid:{HOSTID}", "hostid": HOSTID, "dhchap_secret": KEY}
 ELSEWHERE = {"spdk_service"}  # needs a systemd
 
 # Tasks of one play; each name begins with the module. Those that end in "fails" do, and "check" is for a kernel only.
@@ -24,6 +28,9 @@ TASKS = {
     "hugepages one": {"count": 8, "persist": "unit", "mount": "/mnt/huge"},
     "hugepages away": {"count": 8, "persist": "none", "mount": "/mnt/huge"},
     "hugepages fails": {"count": 0},
+    "nvme_connection one": {"connections": [{"nqn": NQN, "paths": [{"traddr": "10.0.1.11"}], **SECRET}]},
+    "nvme_connection away": {"connections": [{"nqn": NQN, "state": "absent"}]},
+    "nvme_connection fails": {"connections": [{"nqn": NQN}]},
     "pci_vfio_bind check": {"devices": [{"bdf": FREE, "persist": "udev"}, {"bdf": TAKEN}]},
     "pci_vfio_bind away": {"bdf": FREE, "state": "released"},
     "pci_vfio_bind fails": {"devices": [{"bdf": FREE, "state": "released"}, {"bdf": MOUNTED}, {"serial": "none"}]},
@@ -47,7 +54,7 @@ def test_results_are_as_documented(tmp_path):
         tasks += [{"name": name, "check_mode": True, **task}]
         tasks += [] if name.endswith("check") else [{"name": name, **task}]
     done = run_playbook(play(*tasks))
-    assert "Traceback" not in done.output
+    assert "Traceback" not in done.output and KEY not in done.output
     wrong, seen = [], set()
     for event in done.events:
         module, failed = event["task"].split()[0], event["event"] == "ignored"

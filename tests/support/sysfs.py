@@ -28,6 +28,8 @@ class Tree:
     def __init__(self, root):
         self.root = Path(root)
         self._minor = 0
+        self.connected = []  # controllers over fabrics
+        self.heads = {}  # number of the block device by NQN
         self.put("/proc/self/mountinfo", "")
         self.put("/proc/sys/kernel/osrelease", "6.1.0-18-amd64\n")
         self.put("/proc/swaps", "Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n")
@@ -196,6 +198,38 @@ class Tree:
                 if entry.name == name or entry.name.startswith((f"{name}n", f"ng{name[4:]}n")):
                     entry.rename(entry.with_name(f".gone-{entry.name}"))
         self.at(f"{PORT}/{bdf}/nvme").rmdir()
+
+    # --- NVMe over fabrics ---
+
+    def connect(self, given, state="live", empty=False):
+        """A path that the kernel's initiator has, with native multipath. ``given`` is as nvme connect has it."""
+        number = next(n for n in range(100) if f"nvme{n}" not in os.listdir(self.at("/sys/class/nvme")))
+        name, base = f"nvme{number}", f"/sys/devices/virtual/nvme-fabrics/ctl/nvme{number}"
+        parts = [f"{key.replace('-', '_')}={given[key]}" for key in
+                 ("traddr", "trsvcid", "host-traddr", "host-iface") if key in given]
+        for file, value in {
+            "subsysnqn": given["nqn"],
+            "transport": given["transport"],
+            "address": ",".join(parts),
+            "state": state,
+            "hostnqn": given.get("hostnqn") or self.get("/etc/nvme/hostnqn").strip(),
+        }.items():
+            self.put(f"{base}/{file}", f"{value}\n")
+        self.link(f"/sys/class/nvme/{name}", base)
+        self.connected.append(name)
+        if empty:
+            return
+        head = self.heads.setdefault(given["nqn"], number)
+        self.put(f"{base}/nvme{head}c{number}n1/hidden", "1\n")
+        if not self.at(f"/sys/class/block/nvme{head}n1").exists():
+            home = f"/sys/devices/virtual/nvme-subsystem/nvme-subsys{head}"
+            self.add_block(f"nvme{head}n1", f"{home}/nvme{head}n1", 64 * MIB)
+
+    def disconnect(self, name):
+        """The path is gone; the block device stays, as it does while there is another one."""
+        self.at(f"/sys/class/nvme/{name}").unlink()
+        shutil.rmtree(self.at(f"/sys/devices/virtual/nvme-fabrics/ctl/{name}"))
+        self.connected.remove(name)
 
     # --- block devices ---
 

@@ -126,16 +126,19 @@ def reasons_of_handles(device: Device, system: System) -> list:
     """Return which processes have a node of the device open."""
     if device.driver in USERSPACE:
         return reasons_of_userspace(device, system)
-    if not device.controller:
-        return []
-    nodes = set(device.controller.nodes)
-    numbers = {namespace.block.number for namespace in device.controller.namespaces if namespace.block.number}
+    return reasons_of_open(device.controller, system) if device.controller else []
+
+
+def reasons_of_open(controller: Controller, system: System) -> list:
+    """Return which processes have a node of a controller open."""
+    nodes = set(controller.nodes)
+    numbers = {namespace.block.number for namespace in controller.namespaces if namespace.block.number}
     who = set()
     for key in nodes | numbers:
         who |= system.opened.get(key, set())
     if not who:
         return []
-    text = f"{_some(sorted(who))} has {device.controller.name} or its namespaces open"
+    text = f"{_some(sorted(who))} has {controller.name} or its namespaces open"
     return [Reason("open_handles", text, "end it, or lift open_handles")]
 
 

@@ -28,6 +28,7 @@ STATE = "/var/lib/diskengine"
 _SBIN = "/usr/sbin:/usr/bin:/sbin:/bin"
 _PROGRAM_DEADLINE = 300.0
 _FILE_MODE = 0o644
+_SECRET_MODE = 0o600
 
 
 class HostError(DiskengineError):
@@ -37,9 +38,9 @@ class HostError(DiskengineError):
 class Step(NamedTuple):
     """One change of the host.
 
-    ``kind``: ``write`` (to a file of the kernel), ``file`` (whole content, atomically), ``link``, ``remove``, ``owner``
-    (``value`` is a user) or ``command`` (``path`` is the program, ``value`` its arguments, quoted as for a
-    shell, though there is none).
+    ``kind``: ``write`` (to a file of the kernel), ``file`` (whole content, atomically), ``secret`` (such a file, for
+    root alone and never shown), ``link``, ``remove``, ``owner`` (``value`` is a user) or ``command`` (``path`` is the
+    program, ``value`` its arguments, quoted as for a shell, though there is none).
     """
 
     kind: str
@@ -49,7 +50,7 @@ class Step(NamedTuple):
 
     def describe(self) -> dict:
         """Return it as users see it."""
-        return self._asdict()
+        return {**self._asdict(), "value": "" if self.kind == "secret" else self.value}
 
 
 class Host:
@@ -178,8 +179,8 @@ class Host:
         try:
             if step.kind == "write":
                 self.write(step.path, step.value)
-            elif step.kind == "file":
-                place(self.path(step.path), step.value.encode(), _FILE_MODE)
+            elif step.kind in ("file", "secret"):
+                place(self.path(step.path), step.value.encode(), _FILE_MODE if step.kind == "file" else _SECRET_MODE)
             elif step.kind == "link":
                 self._link(step.path, step.value)
             elif step.kind == "remove":

@@ -98,7 +98,7 @@ def make_plan(facts: Facts, wanted: Wanted) -> Plan:
     to_load = [name for name in wanted.name if present and facts.states[name] not in PRESENT]
     steps, notes = [], []
     if facts.live:
-        steps = _load_steps(facts, to_load)
+        steps = load_steps(facts, to_load)
     elif to_load:
         notes.append(f"{', '.join(to_load)}: not loaded now, because this is an image")
     same = {plain(name) for name in wanted.name}
@@ -118,7 +118,8 @@ def make_plan(facts: Facts, wanted: Wanted) -> Plan:
     return Plan(steps, before, after, notes)
 
 
-def _load_steps(facts: Facts, names: list) -> list:
+def load_steps(facts: Facts, names: list) -> list:
+    """Return the steps that load modules now. Raises Refusal for those that the kernel does not have."""
     missing = [name for name in names if facts.states[name] == "missing"]
     if missing:
         raise Refusal(

@@ -273,17 +273,27 @@ def _device(host: Host, bdf: str, pci_class: str) -> Device:
     return device._replace(rules={path: text for path, text in texts.items() if text is not None})
 
 
-def _controller(host: Host, base: str, name: str) -> Controller:
+def heads_of(host: Host, base: str) -> dict:
+    """Return by block device which namespaces a controller shows, and where each is below it."""
     heads = {}
     for entry in host.names(base):
         match = _NAMESPACE.match(entry)
         if match:  # a hidden path nvme0c1n2 belongs to the head nvme0n2
             heads[f"nvme{match.group(1)}n{match.group(2)}"] = f"{base}/{entry}"
-    namespaces = [_namespace(host, head, path) for head, path in sorted(heads.items())]
+    return heads
+
+
+def nodes_of(name: str, blocks: list) -> tuple:
+    """Return the device nodes that reach a controller and its block devices."""
     nodes = [f"/dev/{name}"]
-    for namespace in namespaces:
-        nodes.append("/dev/ng" + namespace.block.name[len("nvme") :])
-        nodes += [f"/dev/{part}" for part in (namespace.block.name, *namespace.block.partitions)]
+    for block in blocks:
+        nodes.append("/dev/ng" + block.name[len("nvme") :])
+        nodes += [f"/dev/{part}" for part in (block.name, *block.partitions)]
+    return tuple(nodes)
+
+
+def _controller(host: Host, base: str, name: str) -> Controller:
+    namespaces = [_namespace(host, head, path) for head, path in sorted(heads_of(host, base).items())]
     return Controller(
         name=name,
         serial=host.read(f"{base}/serial") or "",
@@ -291,12 +301,12 @@ def _controller(host: Host, base: str, name: str) -> Controller:
         firmware=host.read(f"{base}/firmware_rev") or "",
         state=host.read(f"{base}/state") or "",
         namespaces=tuple(namespaces),
-        nodes=tuple(nodes),
+        nodes=nodes_of(name, [namespace.block for namespace in namespaces]),
     )
 
 
 def _namespace(host: Host, name: str, path: str) -> Namespace:
-    block = _block(host, name)
+    block = read_block(host, name)
     found: list = []
     unreadable: list = []
     for part in (name, *block.partitions):
@@ -319,7 +329,8 @@ def _namespace(host: Host, name: str, path: str) -> Namespace:
     )
 
 
-def _block(host: Host, name: str) -> Block:
+def read_block(host: Host, name: str) -> Block:
+    """Return a block device with all that is built on it; nothing is read from the device itself."""
     partitions = [part for part in host.names(f"{_BLOCK}/{name}") if host.exists(f"{_BLOCK}/{name}/{part}/partition")]
     above, holders = list(partitions), []
     todo = [name, *partitions]
