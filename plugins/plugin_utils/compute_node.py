@@ -31,7 +31,7 @@ def compute_desired(node, controller_options=None, allow_sessions=False):
     leaving = {mapping["volume_id"] for mapping in rows["mappings"] if mapping["state"] == "DETACHING"} - needed
     served = set()
     for number in sorted(needed):
-        problem = _problem(volumes[number], rows["node"])
+        problem = volume_problem(volumes[number]) or _node_problem(rows["node"])
         if problem:
             problems.append(f"volume {number} {problem}")
             continue
@@ -47,7 +47,7 @@ def compute_desired(node, controller_options=None, allow_sessions=False):
                 {"name": vhost_name(mapping["id"]), "state": "absent", "allow_sessions": allow_sessions}
             )
         elif mapping["state"] in PRESENT and mapping["volume_id"] in served:
-            if _is_initialised(mapping):
+            if not waits_for_snapshot(mapping):
                 lists["vhosts"].append({"name": vhost_name(mapping["id"]), "bdev": raid_name(mapping["volume_id"])})
             else:
                 problems.append(
@@ -94,25 +94,19 @@ def vhost_name(mapping):
     return f"vhost{mapping}"
 
 
-def _parsed(value):
-    return json.loads(value) if isinstance(value, str) else value
+def waits_for_snapshot(mapping):
+    """Tell whether the source snapshot of a mapping's volume is still to be copied into it."""
+    return mapping["state"] == "ASSIGNED" and mapping["source_snapshot_id"] is not None
 
 
-def _is_complete(entry):
-    return not entry["failed"] and not entry.get("deferred")
-
-
-def _is_initialised(mapping):
-    return mapping["state"] != "ASSIGNED" or mapping["source_snapshot_id"] is None
-
-
-def _usable(volume):
+def usable_legs(volume):
+    """The legs of a volume that a mirror can be made of."""
     return [leg for leg in volume["legs"] if leg["state"] in USABLE]
 
 
-def _problem(volume, node):
-    """Say why nothing can be asked for a volume, to follow its name."""
-    legs = _usable(volume)
+def volume_problem(volume):
+    """Say why nothing can be asked for a volume, to follow its name; None if something can."""
+    legs = usable_legs(volume)
     if len(legs) != 2:
         states = ", ".join(f"lvol {leg['lvol_id']} {leg['state']}" for leg in volume["legs"]) or "none"
         return f"needs two legs that are UP and has {len(legs)} (legs: {states})"
@@ -124,13 +118,25 @@ def _problem(volume, node):
                 f"has {volume['size_bytes']} bytes and its leg lvol {leg['lvol_id']} {leg['size_bytes']}; a leg needs "
                 f"1 MiB more, for the superblock of the mirror"
             )
+    return None
+
+
+def _parsed(value):
+    return json.loads(value) if isinstance(value, str) else value
+
+
+def _is_complete(entry):
+    return not entry["failed"] and not entry.get("deferred")
+
+
+def _node_problem(node):
     if not node["hostnqn"]:
         return f"cannot be reached from node {node['name']}, which has no host NQN (hostnqn)"
     return None
 
 
 def _add_volume(volume, node, controller_options, lists):
-    legs = _usable(volume)
+    legs = usable_legs(volume)
     names = [controller_of(leg["nqn"]) for leg in legs]
     for name, leg in zip(names, legs):
         trtypes = {listener["trtype"] for listener in leg["listeners"]}

@@ -5,15 +5,17 @@ from __future__ import annotations
 
 import itertools
 import os
+import tempfile
 from contextlib import ExitStack
 
 import psycopg
 import pytest
 from support.ansible import run_playbook
 from support.estate import make_estate, serial
+from support.fleet import Fleet
 from support.postgres import postgres_server
 from support.schema import migrate
-from support.targets import free_port, running_target
+from support.targets import free_port, running_fleet, running_target
 
 _numbers = itertools.count(1)
 
@@ -172,6 +174,19 @@ def make_site(make_target, dsn, conn):
         return Site(dsn, conn, targets, ports, made)
 
     return make
+
+
+@pytest.fixture
+def make_fleet(worker_core, dsn, conn):
+    """Make a Fleet: make_fleet(volumes)."""
+    with ExitStack() as stack:
+
+        def make(volumes=2):
+            cores = [next(worker_core) for _node in range(3)]
+            directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="vhost", dir="/tmp"))
+            return Fleet(stack.enter_context(running_fleet(cores, ["-S", directory])), dsn, conn, volumes)
+
+        yield make
 
 
 @pytest.fixture
