@@ -25,7 +25,7 @@ class Fleet:
         lvstores, ports = {}, {}
         for name in ("storage-1", "storage-2"):
             ports[name] = free_port()
-            store = self.targets[name].add_lvstore("lvs-0", 512 * MIB)
+            store = self.targets[name].add_lvstore("lvs-0", (256 + 16 * volumes) * MIB)
             size, free = (store[key] * store["cluster_size"] for key in ("total_data_clusters", "free_clusters"))
             known = {"name": "lvs-0", "uuid": store["uuid"], "total_bytes": size, "free_bytes": free}
             lvstores[serial(name, 0)] = known
