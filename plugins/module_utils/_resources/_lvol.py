@@ -155,7 +155,7 @@ def _create(name: str, store: Lvstore, size: int | None, options: dict, graph: G
     params.update({"uuid": store.uuid} if store.uuid else {"lvs_name": store.name})
     if options["clear_method"]:
         params["clear_method"] = options["clear_method"]
-    planned = Lvol(store.name, name, None, real, thin, False)
+    planned = Lvol(store.name, name, None, real, thin, False, allocated=clusters)
     action = Action(
         "bdev_lvol_create",
         params,
@@ -257,11 +257,15 @@ def _detach(lvol: Lvol, store: Lvstore, how: str, graph: Graph) -> Change:
     else:
         steps = [("bdev_lvol_decouple_parent", f"copy what it has from the snapshot {snapshot}") for snapshot in above]
     actions = [Action(method, {"name": lvol.alias}, summary, **keys) for method, summary in steps]
-    planned = lvol._replace(parent="", thin=how == "decouple", allocated=lvol.allocated + clusters)
+    copied = clusters
+    if how == "decouple":  # at most: snapshots may hold the same clusters
+        held = sum(graph.lvols[store.name, name].allocated for name in above if (store.name, name) in graph.lvols)
+        copied = min((lvol.size or 0) // store.cluster_size - lvol.allocated, held)
+    planned = lvol._replace(parent="", thin=how == "decouple", allocated=lvol.allocated + copied)
 
     def predict(world: Graph) -> None:
         world.lvols[lvol.lvstore, lvol.name] = planned
-        _take(world, store.name, clusters)
+        _take(world, store.name, copied)
 
     return Change(_fields(lvol), _fields(planned), actions, predict=predict)
 
@@ -309,13 +313,14 @@ def _compare(found: Lvol, store: Lvstore, size: int | None, options: dict, graph
         growth = Growth(real, [resize(found, real, **_keys(found.alias, store, needs_freed))], [])
     else:
         growth = grow_zeroed(found, real, store, options, graph)
-    planned = found._replace(size=growth.size)
+    taken = 0 if found.thin else (growth.size - found.size) // store.cluster_size
+    planned = found._replace(size=growth.size, allocated=found.allocated + taken)
 
     def predict(world: Graph) -> None:
         world.lvols[store.name, found.name] = planned
         own_name = found.uuid or found.alias
         world.bdevs[own_name] = world.bdevs[own_name]._replace(size=growth.size)
-        _take(world, store.name, 0 if found.thin else (growth.size - (found.size or 0)) // store.cluster_size)
+        _take(world, store.name, taken)
         if helper:
             forget(helper, world)
 

@@ -1092,3 +1092,12 @@ def test_more_lvols_than_a_bdev_has_room_for(target):
     assert_refused(plan(target, want("lvstore", name="new", bdev="d1", max_lvols=100_000)), "does not fit on bdev d1")
     few = plan(target, want("lvstore", name="new", bdev="d1", max_lvols=1000))
     assert_works(target, few, "bdev_lvol_create_lvstore")
+
+
+def test_what_a_clone_copies_from_its_snapshot_is_counted(target):
+    lvol(target, size=8)
+    target.call("bdev_lvol_snapshot", {"lvol_name": "lvs/1", "snapshot_name": "s"})
+    planned = plan(target, want("lvol", name="2", lvstore="lvs", clone_of="s", independent="decouple"))
+    carry_out(target, planned)
+    (store,) = target.call("bdev_lvol_get_lvstores")
+    assert planned.predicted.lvstores["lvs"].free_clusters == store["free_clusters"]

@@ -37,7 +37,7 @@ from hypothesis import strategies as st
 from spdk_sim import RpcFailure, Target
 from spdk_sim.lvol import LvolBdev
 
-CREATING = ("bdev_lvol_create", "bdev_lvol_snapshot", "bdev_lvol_clone", "bdev_lvol_decouple_parent")
+CREATING = {f"bdev_lvol_{verb}" for verb in ("create", "snapshot", "clone", "inflate", "decouple_parent")}
 
 chances = st.integers(0, 2**64 - 1).map(random.Random)
 
@@ -161,8 +161,19 @@ def is_explained(target: Target, action, error: RpcFailure) -> bool:
         return False
     if error.message == "Cannot allocate memory":
         return any(len(store.lvols) + 1 >= store.metadata_pages for store in target.lvstores.values())
-    unknown = "lvs_name" in action.params or action.method == "bdev_lvol_decouple_parent"
+    unknown = "lvs_name" in action.params or action.method == "bdev_lvol_decouple_parent" or in_new_store(action)
     return error.message == "No space left on device" and unknown
+
+
+def in_new_store(action) -> bool:
+    """Whether the plan makes the lvstore that an action names with its lvol."""
+    store = action.params.get("name", "").partition("/")[0]
+    needs = list(action.needs)
+    for need in needs:
+        if need.method == "bdev_lvol_create_lvstore" and need.params["lvs_name"] == store:
+            return True
+        needs += need.needs
+    return False
 
 
 def picture(graph) -> dict:
