@@ -1,8 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""An export that is otherwise than it should is repaired while a host is connected, and keeps a path all the time.
-
-The target is its own host, over loopback.
-"""
+"""An export that is otherwise than it should is repaired while a host is connected, and keeps a path all the time."""
 
 from __future__ import annotations
 
@@ -10,7 +7,7 @@ import threading
 
 import pytest
 from support.modules import three_steps
-from support.targets import free_port, is_real
+from support.targets import free_port, running_fleet
 
 NQN = "nqn.2024-01.io.excloud:storage.test"
 HOST = "nqn.2024-01.io.excloud:host"
@@ -25,8 +22,8 @@ def address(port):
 class Site:
     """A target with an export on the first two of four ports, for one host, which is connected over both."""
 
-    def __init__(self, target):
-        self.target, self.call = target, target.call
+    def __init__(self, target, host):
+        self.target, self.call, self._host = target, target.call, host
         self.ports = [str(free_port()) for _number in range(4)]
         self.call("nvmf_create_transport", {"trtype": "TCP"})
         for name in "ab":
@@ -42,7 +39,7 @@ class Site:
         for port in self.ports[:2]:
             path = {"name": "n0", "subnqn": NQN, "hostnqn": HOST, **address(port), "multipath": "multipath"}
             patience = {"ctrlr_loss_timeout_sec": -1, "reconnect_delay_sec": 1}
-            self.call("bdev_nvme_attach_controller", {**path, **patience})
+            self._host.call("bdev_nvme_attach_controller", {**path, **patience})
 
     def repair(self, methods, **wanted):
         export = {"nqn": NQN, "ana_reporting": True, "max_namespaces": 2, **wanted}
@@ -51,7 +48,7 @@ class Site:
 
     def paths(self):
         """The state of each path, by port."""
-        (controller,) = self.call("bdev_nvme_get_controllers")
+        (controller,) = self._host.call("bdev_nvme_get_controllers")
         return {path["trid"]["trsvcid"]: path["state"] for path in controller["ctrlrs"]}
 
     def ana(self):
@@ -64,8 +61,9 @@ class Site:
 
 
 @pytest.fixture(name="site")
-def _site(make_target):
-    return Site(make_target())
+def _site(worker_core):
+    with running_fleet([next(worker_core), next(worker_core)]) as targets:
+        yield Site(*targets)
 
 
 class Watch:
@@ -143,7 +141,6 @@ def test_all_listeners_are_wrong(site):
     assert not set(site.ana()) & set(old)
 
 
-@pytest.mark.skipif(is_real(), reason="disturbs a target that is its own host; with two processes see spdk-facts.md")
 def test_another_bdev_behind_the_namespace(site):
     """Without purge it is refused (test_plan.py); with it the connections stay."""
     before = site.connections()
