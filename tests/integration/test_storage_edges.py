@@ -3,12 +3,11 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from typing import NamedTuple
 
 import pytest
-from support.targets import is_real, rpc
+from support.targets import RpcFailure
 
 SPDK_TASK = "Converge the SPDK target"
 STRANGER = "nqn.2024-01.io.excloud:stranger"
@@ -164,25 +163,25 @@ def test_an_nqn_that_changed_moves_when_the_old_export_is_named(make_site):
     site.check_served()
 
 
-@pytest.mark.skipif(not is_real(), reason="simulated targets do not talk to each other")
-def test_a_host_that_connects_early_sees_the_namespace_when_it_is_there(make_site, make_target):
-    """The host is another target. It needs no reconnect, as SPDK tells it."""
-    site = make_site(lvols=1)
-    row = site.rows()[0]
-    site.target.call("nvmf_create_transport", {"trtype": "TCP", "max_queue_depth": 256})
-    subsystem(site, row["nqn"])
-    site.target.call("nvmf_subsystem_add_host", {"nqn": row["nqn"], "host": row["hosts"][0]})
-    site.target.call("nvmf_subsystem_add_listener", {"nqn": row["nqn"], "listen_address": row["listeners"][0]})
-    host = make_target()
-    path = {"name": "early", "subnqn": row["nqn"], "hostnqn": row["hosts"][0], **row["listeners"][0]}
+def test_a_host_that_connects_early_sees_the_namespace_when_it_is_there(make_fleet):
+    """It needs no reconnect, as SPDK tells it."""
+    fleet = make_fleet(1)
+    row = fleet.rows("v_lvol")[0]
+    storage, host = fleet.targets[row["node"]], fleet.compute
+    nqn, address = {"nqn": row["nqn"]}, row["listeners"][0]
+    storage.call("nvmf_create_transport", {"trtype": "TCP", "max_queue_depth": 256})
+    storage.call("nvmf_create_subsystem", {**nqn, "max_namespaces": 1, "allow_any_host": False})
+    storage.call("nvmf_subsystem_add_host", {**nqn, "host": row["hosts"][0]})
+    storage.call("nvmf_subsystem_add_listener", {**nqn, "listen_address": address})
     try:
-        rpc(host.direct, "bdev_nvme_attach_controller", path)
-    except Exception as error:  # it attaches although it has nothing to show yet
-        assert "-19" in str(error) or "No such device" in str(error), error
-    assert rpc(host.direct, "bdev_get_bdevs") == []
-    assert len(rpc(host.direct, "bdev_nvme_get_controllers")) == 1
-    assert site.converge().rc == 0
-    deadline = time.monotonic() + 20
-    while not rpc(host.direct, "bdev_get_bdevs") and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert [bdev["name"] for bdev in rpc(host.direct, "bdev_get_bdevs")] == ["earlyn1"]
+        host.call(
+            "bdev_nvme_attach_controller",
+            {"name": "early", "subnqn": row["nqn"], "hostnqn": row["hosts"][0], **address},
+        )
+    except RpcFailure as error:  # it attaches although it has nothing to show yet
+        assert "-19" in str(error), error
+    assert host.call("bdev_get_bdevs") == []
+    assert len(host.call("bdev_nvme_get_controllers")) == 1
+    done = fleet.site(args=["--limit", row["node"]])
+    assert done.rc == 0, done.output
+    fleet.until(lambda: [bdev["name"] for bdev in host.call("bdev_get_bdevs")] == ["earlyn1"])
