@@ -177,16 +177,22 @@ def make_site(make_target, dsn, conn):
 
 
 @pytest.fixture
-def make_fleet(worker_core, dsn, conn):
-    """Make a Fleet: make_fleet(volumes)."""
+def make_targets(worker_core):
+    """Start targets that reach each other and end with the test: make_targets(count)."""
     with ExitStack() as stack:
 
-        def make(volumes=2):
-            cores = [next(worker_core) for _node in range(3)]
+        def make(count):
+            cores = [next(worker_core) for _node in range(count)]
             directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="vhost", dir="/tmp"))
-            return Fleet(stack.enter_context(running_fleet(cores, ["-S", directory])), dsn, conn, volumes)
+            return stack.enter_context(running_fleet(cores, ["-S", directory]))
 
         yield make
+
+
+@pytest.fixture
+def make_fleet(make_targets, dsn, conn):
+    """Make a Fleet: make_fleet(volumes)."""
+    return lambda volumes=2: Fleet(make_targets(3), dsn, conn, volumes)
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import threading
 
 import pytest
 from support.modules import three_steps
-from support.targets import free_port, running_fleet
+from support.targets import free_port
 
 NQN = "nqn.2024-01.io.excloud:storage.test"
 HOST = "nqn.2024-01.io.excloud:host"
@@ -61,9 +61,8 @@ class Site:
 
 
 @pytest.fixture(name="site")
-def _site(worker_core):
-    with running_fleet([next(worker_core), next(worker_core)]) as targets:
-        yield Site(*targets)
+def _site(make_targets):
+    return Site(*make_targets(2))
 
 
 class Watch:
