@@ -16,12 +16,11 @@ from typing import Any, Optional
 
 from .. import _naming, _options
 from .._errors import Refusal
-from .._graph import NVME_PRODUCT, Bdev, Controller, Graph, Path
+from .._graph import HOST_KEYS, NVME_PRODUCT, Bdev, Controller, Graph, Path
 from .._naming import Address
 from .._plan import DISRUPTIVE, Action, Change
 
 _ATTACH = "bdev_nvme_attach_controller"
-_KEYS = ("psk", "dhchap_key", "dhchap_ctrlr_key")
 
 
 def plan_paths(name: str, options: dict, found: Optional[Controller], graph: Graph) -> Change:
@@ -60,7 +59,7 @@ def _require_possible(options: dict) -> None:
 
 def _require_same(found: Controller, options: dict) -> None:
     """Refuse to go on with a controller that hosts or keys tell from the wanted one."""
-    wanted = {name: options[name] for name in ("hostnqn", *_KEYS) if options[name]}
+    wanted = {name: options[name] for name in ("hostnqn", *HOST_KEYS) if options[name]}
     for path in found.paths:
         has = {**path.settings, "hostnqn": found.hostnqn} if path.settings else {"hostnqn": found.hostnqn}
         for name, value in wanted.items():
@@ -85,6 +84,7 @@ class _Comparison:
         self._wanted = {_naming.address({**item, "trtype": options["trtype"]}): item for item in items}
         if not items:
             self._wanted = dict.fromkeys(self._known)
+        self._settings = {key: options[key] for key in _options.SETTINGS if options[key] is not None}
         self._policy = tuple(filter(None, (options["multipath_policy"], options["multipath_selector"])))
         self._bdevs = graph.bdevs_of(name)
         self._actions: list[Action] = []
@@ -141,7 +141,6 @@ class _Comparison:
                     "it was attached for one path at a time; SPDK cannot change that: detach it when nothing uses it, "
                     "and attach it again"
                 )
-        settings = {name: self._options[name] for name in _options.SETTINGS if self._options[name] is not None}
         hostnqn = self._options["hostnqn"] or (self._found.hostnqn if self._found else "")
         for address in missing:
             source = _source(address, self._wanted[address], self._options, self._graph)
@@ -154,11 +153,11 @@ class _Comparison:
                     **({"hostaddr": source} if source else {}),
                     "multipath": "multipath",
                     **self._multipath_opts(),
-                    **settings,
+                    **self._settings,
                 },
                 f"attach {self._nqn} at {address}",
                 holds=() if self._found else (("attached", self._nqn), ("bdev", f"{self._name}n1")),
-                uses=tuple(("key", settings[key]) for key in _KEYS if key in settings),
+                uses=tuple(("key", self._settings[key]) for key in HOST_KEYS if key in self._settings),
                 learns="bdevs",
                 reveals=not self._found,
                 one_will_do=True,
@@ -210,13 +209,12 @@ class _Comparison:
         return set(wrong)
 
     def _note_state(self) -> None:
-        wanted = {name: self._options[name] for name in _options.SETTINGS if self._options[name] is not None}
         for address, path in self._known.items():
             if address in self._wanted and path.state != "enabled":
                 self._notes.append(f"path {address} is not connected: its state is {path.state}")
             different = [
                 f"{name} is {path.settings[name]}, wanted {value}"
-                for name, value in wanted.items()
+                for name, value in self._settings.items()
                 if address in self._wanted and path.settings.get(name, value) != value
             ]
             if different:
