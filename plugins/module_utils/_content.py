@@ -14,7 +14,7 @@ import base64
 import struct
 from uuid import UUID
 
-from ._errors import Refusal
+from ._errors import Refusal, RpcError
 from ._graph import Bdev, Graph, Superblock
 from ._host._signatures import signatures
 from ._rpc import Call, Client
@@ -26,7 +26,21 @@ _SUPERBLOCK_BYTES = 4096
 _STATUS = 0xFFFE  # of the last 16 bits of a completion; the lowest is the phase tag
 
 
-def read_content(client: Client, bdev: Bdev, graph: Graph) -> list:
+def read_contents(client: Client, bdevs: list, graph: Graph) -> dict:
+    """Return what is on bdevs of local drives by their own names, or why one cannot be read.
+
+    Raises Unreachable, UnknownOutcome.
+    """
+    found: dict = {}
+    for bdev in bdevs:
+        try:
+            found[bdev.name] = _read_content(client, bdev, graph)
+        except (Refusal, RpcError) as error:
+            found[bdev.name] = str(error)
+    return found
+
+
+def _read_content(client: Client, bdev: Bdev, graph: Graph) -> list:
     """Return the names of the signatures on the namespace of a local drive; none means blank.
 
     Raises Refusal when the drive does not let itself be read, Unreachable, RpcError or UnknownOutcome.

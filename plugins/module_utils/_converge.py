@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Callable, NamedTuple, Optional
 
 from ._apply import apply
-from ._errors import DiskengineError, Refusal, RpcError
+from ._errors import DiskengineError
 from ._graph import Graph, read_graph, read_lvstores
 from ._plan import ObjectPlan, Plan, make_plan
 from ._rpc import Call, Client
@@ -146,20 +146,6 @@ def _observe(client: Client, desired: list) -> Graph:
             by_resource.setdefault(resource, []).append(options)
     for resource, given in by_resource.items():
         resource.look(client, given, graph)
-    bdevs = [
-        bdev
-        for resource, options in desired
-        if hasattr(resource, "looks_into")
-        for bdev in resource.looks_into(options, graph)
-    ]
-    if bdevs:
-        from ._content import read_content  # rarely needed, and importing costs time in every run
-
-        for bdev in bdevs:
-            try:
-                graph.contents[bdev.name] = read_content(client, bdev, graph)
-            except (Refusal, RpcError) as error:
-                graph.contents[bdev.name] = str(error)
     return graph
 
 

@@ -10,6 +10,7 @@ A disk is its serial number; its place may change. It is made of a controller an
 from __future__ import annotations
 
 import re
+from typing import Any
 
 from .. import _naming, _options
 from .._errors import Refusal
@@ -45,10 +46,10 @@ class DiskResource:
         return [("lvstore", name) for name in (options["lvstore_uuid"], options["lvstore"]) if name]
 
     @staticmethod
-    def looks_into(options: dict, graph: Graph) -> list:
-        """Return the bdev whose content decides whether an lvstore can be created on it."""
-        bdevs = _bdevs(options["serial"], graph)
-        return LvstoreResource.looks_into(_lvstore(options, bdevs[0]), graph) if bdevs and options["create"] else []
+    def look(client: Any, given: list, graph: Graph) -> None:
+        """Look into the drives whose content decides whether an lvstore can be created on them."""
+        drives = [(options, _bdevs(options["serial"], graph)) for options in given if options["create"]]
+        LvstoreResource.look(client, [_lvstore(options, bdevs[0]) for options, bdevs in drives if bdevs], graph)
 
     @staticmethod
     def plan(options: dict, graph: Graph) -> Change:

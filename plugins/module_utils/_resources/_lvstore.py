@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from .. import _naming, _options
 from .._errors import Refusal
 from .._graph import Bdev, Graph, Lvstore
@@ -34,10 +36,17 @@ class LvstoreResource(Named):
         return [("lvstore", options["name"])]
 
     @staticmethod
-    def looks_into(options: dict, graph: Graph) -> list:
-        """Return the bdevs of local drives whose content decides: those that an lvstore would be created on."""
-        bdev = graph.bdev(options["bdev"]) if options["bdev"] and options["state"] == "present" else None
-        return [bdev] if bdev and bdev.drive and options["name"] not in graph.lvstores and not bdev.claimed else []
+    def look(client: Any, given: list, graph: Graph) -> None:
+        """Look into the local drives whose content decides: those that an lvstore would be created on."""
+        bdevs = []
+        for options in given:
+            bdev = graph.bdev(options["bdev"]) if options["bdev"] and options["state"] == "present" else None
+            if bdev and bdev.drive and options["name"] not in graph.lvstores and not bdev.claimed:
+                bdevs.append(bdev)
+        if bdevs:
+            from .._content import read_contents  # rarely needed, and importing costs time in every run
+
+            graph.contents.update(read_contents(client, bdevs, graph))
 
     @staticmethod
     def plan(options: dict, graph: Graph) -> Change:
