@@ -423,6 +423,12 @@ class Graph:
             if self.vhost.get(bdev) == name:  # two may serve one bdev
                 del self.vhost[bdev]
 
+    def remove_lvol(self, lvol: Lvol) -> None:
+        """Remove an lvol or a snapshot with its bdev."""
+        del self.lvols[lvol.lvstore, lvol.name]
+        if lvol.uuid and lvol.uuid in self.bdevs:
+            self.remove_bdev(lvol.uuid)
+
     def put_subsystem(self, subsystem: Subsystem) -> None:
         """Add or replace a subsystem; ``exports`` follows."""
         self.remove_subsystem(subsystem.nqn)

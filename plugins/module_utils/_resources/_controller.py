@@ -200,8 +200,8 @@ def _detach(found: Controller, graph: Graph) -> Change:
         for store in closed:
             del world.lvstores[store]
         for lvol in lvols:
-            del world.lvols[lvol.lvstore, lvol.name]
-        for name in names | {lvol.uuid for lvol in lvols if lvol.uuid in world.bdevs}:
+            world.remove_lvol(lvol)
+        for name in names:
             world.remove_bdev(name)
 
     facts = {"bdevs": sorted(names)}

@@ -47,13 +47,6 @@ def remove_helper(helper: Lvol) -> Action:
     )
 
 
-def forget(lvol: Lvol, graph: Graph) -> None:
-    """Remove an lvol from a predicted graph."""
-    del graph.lvols[lvol.lvstore, lvol.name]
-    if lvol.uuid and lvol.uuid in graph.bdevs:
-        graph.remove_bdev(lvol.uuid)
-
-
 def resize(lvol: Lvol, size: int, holds: tuple, uses: tuple = (), risk: str = SAFE) -> Action:
     """Return the action that gives an lvol another size, in bytes."""
     verb = "grow" if size > (lvol.size or 0) else "shrink"

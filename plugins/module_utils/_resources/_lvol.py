@@ -295,7 +295,7 @@ def _compare(found: Lvol, store: Lvstore, size: int | None, options: dict, graph
             else "it is thick, wanted thin; SPDK cannot change that in place"
         )
     before = _fields(found)
-    from ._growth import Growth, forget, grow_zeroed, helper_of, resize  # importing costs time in every run
+    from ._growth import Growth, grow_zeroed, helper_of, resize  # importing costs time in every run
 
     helper = helper_of(found, graph)
     if size is None:
@@ -322,7 +322,7 @@ def _compare(found: Lvol, store: Lvstore, size: int | None, options: dict, graph
         world.bdevs[own_name] = world.bdevs[own_name]._replace(size=growth.size)
         _take(world, store.name, taken)
         if helper:
-            forget(helper, world)
+            world.remove_lvol(helper)
 
     return Change(before, _fields(planned), growth.actions, facts=facts, predict=predict, notes=[*notes, *growth.notes])
 
@@ -347,7 +347,7 @@ def _delete(found: Lvol, store: Lvstore, graph: Graph) -> Change:
     user = graph.user(found.uuid or "")
     if user:
         raise Refusal(f"it is {user}; take that away first")
-    from ._growth import forget, helper_of, remove_helper  # importing costs time in every run
+    from ._growth import helper_of, remove_helper  # importing costs time in every run
 
     helper = helper_of(found, graph)
     action = Action(
@@ -360,9 +360,9 @@ def _delete(found: Lvol, store: Lvstore, graph: Graph) -> Change:
     )
 
     def predict(world: Graph) -> None:
-        forget(found, world)
+        world.remove_lvol(found)
         if helper:
-            forget(helper, world)
+            world.remove_lvol(helper)
         if not found.thin:
             _take(world, store.name, -((found.size or 0) // store.cluster_size))
 

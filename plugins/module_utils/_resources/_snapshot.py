@@ -106,9 +106,7 @@ def _delete(found: Lvol, store: Lvstore, graph: Graph) -> Change:
     )
 
     def predict(world: Graph) -> None:
-        del world.lvols[store.name, found.name]
-        if found.uuid and found.uuid in world.bdevs:
-            world.remove_bdev(found.uuid)
+        world.remove_lvol(found)
         if clone:
             heir = world.lvols[store.name, clone.name]
             world.lvols[store.name, clone.name] = heir._replace(parent=found.parent)
