@@ -55,7 +55,7 @@ def test_it_can_do_nothing_else(conn, login):
             "SELECT relname FROM pg_class WHERE relnamespace = 'diskengine'::regnamespace AND relkind = 'v'"
         )
     ]
-    assert len(tables) == 10 and len(views) == 6
+    assert {"lvol", "privilege"} < set(tables) and "v_lvol" in views
     attempts = [f"SELECT FROM diskengine.{name}" for name in tables]
     attempts += [f"DELETE FROM diskengine.{name}" for name in tables + views]
     attempts += [f"UPDATE diskengine.{name} SET revision = 1" for name in ("node", "disk", "lvol", *views)]
