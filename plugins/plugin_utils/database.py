@@ -11,11 +11,13 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 
 SCHEMA = "diskengine"
+_LEASE_PAUSE = 1.0
 
 # A connection error quotes what libpq said; of it the first line with a cause is enough.
 _ADVICE = {
@@ -205,6 +207,51 @@ def register(conn, node, disks, dry_run=False):
     query = "SELECT serial, id, outcome, state, reason, before, after FROM diskengine.register_disks(%s, %s)"
     with conn.transaction(force_rollback=dry_run):
         return _outcomes(conn, query, [node, driver().types.json.Jsonb(disks)])
+
+
+def take_leases(conn, nodes, holder, seconds, wait=0, partial=False):
+    """Takes the lease of each node for so many seconds, by one call of take_leases. Returns one dict per node, by name.
+
+    Those are {"held", "token", "holder", "taken_at", "expires_at"}, the last four null when nobody holds the node, and
+    the token of all that are held is the same. As long as not all of nodes are free none is taken, for up to wait
+    seconds; then, if partial, those that are. Raises UnknownNode.
+    """
+    deadline = time.monotonic() + wait
+    while True:
+        last = time.monotonic() >= deadline
+        query = "SELECT * FROM diskengine.take_leases(%s, %s, %s, %s)"
+        leases = _leases(conn, query, nodes, holder, seconds, partial and last)
+        if last or all(lease["held"] for lease in leases.values()):
+            return leases
+        time.sleep(_LEASE_PAUSE)
+
+
+def renew_leases(conn, nodes, token):
+    """Starts the time of leases again, by one call of renew_leases; returns what take_leases() does."""
+    return _leases(conn, "SELECT * FROM diskengine.renew_leases(%s, %s)", nodes, token)
+
+
+def release_leases(conn, nodes, token):
+    """Ends the leases of nodes that have this token, or any without one; returns how they were, as take_leases() does.
+
+    One call of release_leases.
+    """
+    return _leases(conn, "SELECT * FROM diskengine.release_leases(%s, %s)", nodes, token)
+
+
+def read_leases(conn, nodes):
+    """The leases of nodes that are held and have not expired: their rows of v_lease, sorted by node."""
+    rows = _rows(conn, "v_lease", "node", nodes)
+    return [row for row in rows if not row["expired"]]
+
+
+def _leases(conn, query, nodes, *parameters):
+    with conn.transaction():
+        leases = {row.pop("node"): row for row in _outcomes(conn, query, [list(nodes), *parameters])}
+        missing = set(nodes) - leases.keys()
+        if missing:
+            raise UnknownNode(missing)
+    return leases
 
 
 def _outcomes(conn, query, parameters):

@@ -58,7 +58,8 @@ def test_it_can_do_nothing_else(conn, login):
     assert {"lvol", "privilege"} < set(tables) and "v_lvol" in views
     attempts = [f"SELECT FROM diskengine.{name}" for name in tables]
     attempts += [f"DELETE FROM diskengine.{name}" for name in tables + views]
-    attempts += [f"UPDATE diskengine.{name} SET revision = 1" for name in ("node", "disk", "lvol", *views)]
+    attempts += [f"UPDATE diskengine.{name} SET revision = 1" for name in ("node", "disk", "lvol", "v_node", "v_lvol")]
+    attempts += ["UPDATE diskengine.lease SET holder = NULL", "UPDATE diskengine.v_lease SET token = 1"]
     attempts += [f"TRUNCATE diskengine.{name}" for name in tables]
     attempts += [
         "CREATE TABLE diskengine.mine (id int)",
