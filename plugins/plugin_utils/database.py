@@ -254,6 +254,18 @@ def _leases(conn, query, nodes, *parameters):
     return leases
 
 
+def wish_node(conn, row, dry_run=False):
+    """Wishes for one node: one call of wish_nodes, in one transaction.
+
+    row is {"name", ...} as docs/database.md describes; what it does not have stays as it is. Returns name, outcome
+    (changed, unchanged or refused), reason, before and after. Dry runs as record() does them.
+    """
+    query = "SELECT name, outcome, reason, before, after FROM diskengine.wish_nodes(%s)"
+    with conn.transaction(force_rollback=dry_run):
+        (result,) = _outcomes(conn, query, [driver().types.json.Jsonb([row])])
+    return result
+
+
 def _outcomes(conn, query, parameters):
     with conn.cursor(row_factory=driver().rows.dict_row) as cursor:
         return cursor.execute(query, parameters).fetchall()
