@@ -32,6 +32,7 @@ class ActionModule(DatabaseAction):
                 "uuid": {"type": "str"},
                 "nqn": {"type": "str"},
                 "zeroed_bytes": {"type": "int"},
+                "membership": {"type": "str", "choices": ["NONE", "CONNECTED", "JOINING", "IN_SYNC"]},
                 "initialised_bytes": {"type": "int"},
                 "bdf": {"type": "str"},
                 "model": {"type": "str"},

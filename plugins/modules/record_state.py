@@ -72,6 +72,12 @@ options:
       zeroed_bytes:
         description: Offset up to which a resized lvol is known to hold old data or zeros.
         type: int
+      membership:
+        description:
+          - What the mirror of the volume has of the lvol. V(JOINING) is a leg that is not in sync yet, or is about to
+            become one.
+        type: str
+        choices: [NONE, CONNECTED, JOINING, IN_SYNC]
       initialised_bytes:
         description: Offset up to which the source snapshot was copied, for a mapping.
         type: int

@@ -214,4 +214,107 @@ def test_placement_kinds(conn, rows):
     with pytest.raises(psycopg.errors.ForeignKeyViolation):
         conn.execute("INSERT INTO diskengine.disk (node, bdf, serial) VALUES ('compute-1', '0000:03:00.0', 'z')")
     with pytest.raises(psycopg.errors.ForeignKeyViolation):
-        conn.execute("INSERT INTO diskengine.mapping (volume_id, node) SELECT id, 'storage-1' FROM diskengine.volume")
+        conn.execute(
+            "WITH v AS (INSERT INTO diskengine.volume (size_bytes) VALUES (1) RETURNING id) "
+            "INSERT INTO diskengine.mapping (volume_id, node) SELECT id, 'storage-1' FROM v"
+        )
+
+
+@pytest.fixture
+def mapped(conn):
+    """A volume with the lvols a, b and c, all UP, that is mapped on compute-1; compute-2 is there too."""
+    estate = make_estate(conn, nodes=3, disks_per_node=1, lvols=3, replicas=3, lvstores=invented_lvstores(3, 1))
+    conn.execute("INSERT INTO diskengine.node (name, kind) VALUES ('compute-2', 'compute')")
+    conn.execute("UPDATE diskengine.lvol SET uuid = gen_random_uuid(), state = 'UP'")
+    return estate
+
+
+def held(conn):
+    return [row[0] for row in conn.execute("SELECT held FROM diskengine.v_lvol ORDER BY id").fetchall()]
+
+
+LEG, NEAR, LAST = "mapping {m} on compute-1 has it as a leg", "mapping {m} on compute-1 is connected to it", "no other"
+
+
+@pytest.mark.parametrize(
+    ("mapping", "legs", "expected"),
+    [
+        ("ATTACHED", "DELETING IN_SYNC, UP IN_SYNC, UP NONE", (LEG, None, None)),
+        ("ATTACHED", "DELETING IN_SYNC, DELETING IN_SYNC, DELETING NONE", (LEG, LEG, None)),
+        ("ATTACHED", "DELETING JOINING, UP IN_SYNC, DELETING CONNECTED", (LEG, None, NEAR)),
+        ("ASSIGNED", "DELETING IN_SYNC, UP IN_SYNC, UP IN_SYNC", (LEG, None, None)),
+        ("ASSIGNED", "DELETING NONE, DELETING NONE, UP NONE", (None, None, None)),
+        ("DETACHING", "DELETING IN_SYNC, DELETING CONNECTED, DELETING IN_SYNC", (LEG, NEAR, LEG)),
+        ("DETACHED", "DELETING IN_SYNC, UP IN_SYNC, UP NONE", (None, None, None)),
+        ("DETACHED", "DELETING IN_SYNC, UP NONE, UP JOINING", (LAST, None, None)),
+        ("DETACHED", "DELETING IN_SYNC, DELETING IN_SYNC, CREATING NONE", (LAST, LAST, None)),
+        ("DETACHED", "DELETING CONNECTED, DELETING JOINING, UP IN_SYNC", (None, None, None)),
+        ("DETACHED", "DELETING IN_SYNC, DELETING IN_SYNC, DELETING NONE", (None, None, None)),
+    ],
+)
+def test_the_last_healthy_leg_cannot_go(conn, mapped, mapping, legs, expected):
+    """What is held cannot become GONE, for its owner neither; nothing else is held."""
+    for number, leg in zip(mapped.lvols, legs.split(", ")):
+        state, membership = leg.split()
+        if state == "CREATING":  # a replica that is newer than the others
+            conn.execute("UPDATE diskengine.lvol SET state = 'DELETING' WHERE id = %s", [number])
+            conn.execute("DELETE FROM diskengine.lvol WHERE id = %s", [number])
+            conn.execute(
+                "INSERT INTO diskengine.lvol (id, volume_id, disk_id, size_bytes) VALUES (%s, %s, %s, 1)",
+                [number, mapped.volumes[0], list(mapped.disks.values())[2]],
+            )
+            continue
+        values = [state, membership, number]
+        conn.execute("UPDATE diskengine.lvol SET state = %s, membership = %s WHERE id = %s", values)
+    for state in PATHS["mapping"][mapping]:
+        go(conn, "mapping", ("id", mapped.mappings[0]), state)
+    found = held(conn)
+    for reason, start in zip(found, expected):
+        assert reason is None if start is None else reason.startswith(start.format(m=mapped.mappings[0]))
+    for number, reason in zip(mapped.lvols, found):
+        if reason:
+            with pytest.raises(psycopg.errors.CheckViolation, match=f"lvol {number}: {reason}"):
+                go(conn, "lvol", ("id", number), "GONE")
+    for number, reason, leg in zip(mapped.lvols, found, legs.split(", ")):
+        if reason is None and leg.startswith("DELETING"):
+            go(conn, "lvol", ("id", number), "GONE")
+
+
+def test_membership_is_a_result(conn, mapped):
+    query = "UPDATE diskengine.lvol SET membership = %s RETURNING revision"
+    assert conn.execute(query, ["JOINING"]).fetchall() == [(1,)] * 3
+    with pytest.raises(psycopg.errors.CheckViolation):
+        conn.execute(query, ["BROKEN"])
+
+
+def test_a_volume_is_mapped_on_one_node_at_a_time(conn, mapped):
+    """The next node may be named when the first one is to give the volume up, and waits until it has."""
+    volume, first = mapped.volumes[0], mapped.mappings[0]
+    insert = "INSERT INTO diskengine.mapping (volume_id, node) VALUES (%s, %s) RETURNING id"
+    waits = "SELECT waits_for FROM diskengine.v_mapping WHERE id = %s"
+    go(conn, "mapping", ("id", first), "INITIALISED")
+    with pytest.raises(psycopg.errors.CheckViolation, match=f"mapped on compute-1 .mapping {first}, INITIALISED.; set"):
+        conn.execute(insert, [volume, "compute-2"])
+    with pytest.raises(psycopg.errors.CheckViolation, match=f"mapping {first}: volume and node are fixed"):
+        conn.execute("UPDATE diskengine.mapping SET node = 'compute-2'")
+    (beside,) = conn.execute(insert, [volume, "compute-1"]).fetchone()
+    assert conn.execute(waits, [beside]).fetchone() == (None,)
+    for number in (first, beside):
+        go(conn, "mapping", ("id", number), "DETACHING")
+    (second,) = conn.execute(insert, [volume, "compute-2"]).fetchone()
+    go(conn, "mapping", ("id", first), "DETACHED")
+    expected = f"mapping {beside} on compute-1, which is DETACHING"
+    assert conn.execute(waits, [second]).fetchone() == (expected,)
+    assert conn.execute(waits, [beside]).fetchone() == (None,)
+    go(conn, "mapping", ("id", beside), "DETACHED")
+    assert conn.execute(waits, [second]).fetchone() == (None,)
+    with pytest.raises(psycopg.errors.CheckViolation, match="mapped on compute-2"):
+        conn.execute(insert, [volume, "compute-1"])
+
+
+def test_a_volume_that_goes_is_not_mapped(conn, mapped):
+    for state in ("DETACHING", "DETACHED"):
+        go(conn, "mapping", ("id", mapped.mappings[0]), state)
+    conn.execute("UPDATE diskengine.lvol SET state = 'DELETING'")
+    with pytest.raises(psycopg.errors.CheckViolation, match="all replicas of volume .* are DELETING"):
+        conn.execute("INSERT INTO diskengine.mapping (volume_id, node) VALUES (%s, 'compute-1')", mapped.volumes)
