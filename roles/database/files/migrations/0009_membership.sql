@@ -21,7 +21,7 @@ CREATE OR REPLACE FUNCTION diskengine.record_lvols(rows jsonb)
     RETURNS TABLE (id bigint, outcome text, state text, reason text, before jsonb, after jsonb)
     LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT * FROM diskengine._record('lvol', ARRAY['uuid', 'nqn', 'zeroed_bytes', 'membership'], rows)
+    SELECT * FROM diskengine._record_leased('lvol', ARRAY['uuid', 'nqn', 'zeroed_bytes', 'membership'], rows)
 $$;
 
 -- The one home of the rule. While the volume is mapped its legs and connections stay; when it is not, the last leg that
