@@ -453,6 +453,8 @@ def read_graph(client: Client) -> Graph:
     release = client.release
     release.require_started(client.path)
     wanted = {kind: call for kind, call in _GETTERS.items() if call.method in release.methods}
+    if "subsystems" not in wanted:  # the program vhost has no NVMe-oF
+        wanted.pop("nvmf_config", None)
     if not release.may_read_bdevs("RDMA", ""):
         for item in client.read([_GETTERS["controllers"]])[0]:
             for path in item["ctrlrs"]:

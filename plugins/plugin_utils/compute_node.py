@@ -140,19 +140,27 @@ def _add_volume(volume, node, controller_options, lists):
     names = [controller_of(leg["nqn"]) for leg in legs]
     for name, leg in zip(names, legs):
         trtypes = {listener["trtype"] for listener in leg["listeners"]}
+        trtype = "RDMA" if "RDMA" in trtypes else "TCP"
         lists["controllers"].append(
             {
                 "name": name,
-                "trtype": "RDMA" if "RDMA" in trtypes else "TCP",
+                "trtype": trtype,
                 "subnqn": leg["nqn"],
                 "hostnqn": node["hostnqn"],
-                "paths": [_path(listener) for listener in leg["listeners"]],
+                "paths": [_path(listener) for listener in leg["listeners"] if listener["trtype"] == trtype],
+                **(_sources(node) if trtype == "RDMA" else {}),
                 **controller_options,
             }
         )
     name = raid_name(volume["id"])
     lists["raids"].append({"name": name, "base_bdevs": [f"{each}n1" for each in names]})
     lists["qos"].append({"bdev": name, **{limit: volume[limit] for limit in LIMITS}})
+
+
+def _sources(node):
+    """Return the addresses that a node may connect from over RDMA; over IPv6 SPDK needs none."""
+    addresses = [item["address"] for item in node["addresses"] if item["trtype"] == "RDMA"]
+    return {"source_addresses": [address for address in addresses if ":" not in address]}
 
 
 def _path(listener):

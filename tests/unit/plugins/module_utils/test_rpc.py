@@ -508,14 +508,21 @@ def test_a_target_that_waits_for_its_start(path):
             read_graph(client)
 
 
-def test_only_known_getters_are_sent(path):
-    """A target built without vhost has no vhost_get_controllers."""
+@pytest.mark.parametrize(
+    "theirs, shown", [("nvmf_get_subsystems", ["bdev", "nvmf"]), ("vhost_get_controllers", ["bdev"])]
+)
+def test_only_known_getters_are_sent(path, theirs, shown):
+    """The program nvmf_tgt has no vhost, and the program vhost no NVMe-oF; each refuses to show what it has not."""
 
     def script(session: Session) -> None:
         for value in session.take():
             session.send([result(request, []) for request in value])
 
-    methods = ("bdev_get_bdevs", "bdev_lvol_get_lvols", "bdev_lvol_get_lvstores", "nvmf_get_subsystems")
+    methods = ("bdev_get_bdevs", "bdev_lvol_get_lvols", "framework_get_config", theirs)
     with connected(path, script, methods=methods) as (client, server):
-        assert read_graph(client).vhost == {}
-        assert {request["method"] for request in server.batches[0]} == set(methods)
+        read_graph(client)
+        sent = server.batches[0]
+        assert {request["method"] for request in sent} == set(methods)
+        assert [
+            request["params"]["name"] for request in sent if "params" in request and "name" in request["params"]
+        ] == shown

@@ -19,8 +19,11 @@ HOSTNQN = "nqn.2014-08.org.nvmexpress:uuid:00000000-0000-4000-8000-000000000001"
 LIMITS = {"rw_ios_per_sec": 1000, "rw_mbytes_per_sec": 0, "r_mbytes_per_sec": 0, "w_mbytes_per_sec": 0}
 
 
+def listener(trtype="TCP", number=1):
+    return {"trtype": trtype, "adrfam": "IPv4", "traddr": f"10.0.0.{number}", "trsvcid": "4420"}
+
+
 def leg(number, state="UP", **changes):
-    listener = {"trtype": "TCP", "adrfam": "IPv4", "traddr": f"10.0.0.{number}", "trsvcid": "4420"}
     return {
         "lvol_id": number,
         "node": f"storage-{number}",
@@ -28,7 +31,7 @@ def leg(number, state="UP", **changes):
         "size_bytes": 101 * MIB,
         "uuid": None,
         "nqn": f"nqn.2024-01.io.excloud:storage.n{number}.d1.{number}",
-        "listeners": [listener],
+        "listeners": [listener(number=number)],
         **changes,
     }
 
@@ -46,9 +49,10 @@ def mapping(number=7, state="ASSIGNED", **changes):
     return {"id": number, "volume_id": 1, "state": state, "source_snapshot_id": None, "revision": 3, **changes}
 
 
-def node(*mappings, volumes=None, hostnqn=HOSTNQN):
+def node(*mappings, volumes=None, hostnqn=HOSTNQN, addresses=()):
     volumes = [volume()] if volumes is None else volumes
-    return {"node": {"name": "compute-1", "hostnqn": hostnqn}, "volumes": volumes, "mappings": list(mappings)}
+    itself = {"name": "compute-1", "hostnqn": hostnqn, "addresses": list(addresses)}
+    return {"node": itself, "volumes": volumes, "mappings": list(mappings)}
 
 
 def desired(*args, **options):
@@ -73,6 +77,21 @@ def test_a_mapping_is_served(state):
         "paths": [{"traddr": "10.0.0.1", "trsvcid": "4420", "adrfam": "IPv4"}],
         "reconnect_delay_sec": 2,
     }
+
+
+def test_over_rdma_a_node_connects_from_its_own_addresses():
+    addresses = [("RDMA", "10.0.1.9"), ("RDMA", "fd00::9"), ("TCP", "10.0.2.9"), ("RDMA", "10.0.0.9")]
+    rows = node(
+        mapping(),
+        addresses=[{"trtype": trtype, "address": address, "port": 4420} for trtype, address in addresses],
+        volumes=[volume(legs=[leg(1, listeners=[listener("TCP"), listener("RDMA")]), leg(2)])],
+    )
+    fast, slow = desired(rows)[0]["controllers"]
+    assert (fast["trtype"], fast["source_addresses"]) == ("RDMA", ["10.0.1.9", "10.0.0.9"])
+    assert fast["paths"] == [{"traddr": "10.0.0.1", "trsvcid": "4420", "adrfam": "IPv4"}]
+    assert slow["trtype"] == "TCP" and "source_addresses" not in slow
+    document, _problems = desired(rows, {"source_addresses": ["10.0.3.9"]})
+    assert document["controllers"][0]["source_addresses"] == ["10.0.3.9"]
 
 
 def test_the_document_is_what_the_module_takes():
