@@ -17,14 +17,15 @@ from ansible_collections.excloud.diskengine.plugins.plugin_utils.database_schema
 
 
 class ActionModule(DatabaseAction):
-    """Brings the schema to the newest migration and makes the login role of convergence."""
+    """Brings the schema to the newest migration and makes a login role."""
 
     SPEC = {
         "migrations": {"type": "path", "required": True},
         "login_role": {"type": "str"},
         "login_password": {"type": "str", "no_log": True},
+        "login_purpose": {"type": "str", "choices": ["convergence", "operator"], "default": "convergence"},
     }
-    REQUIRED_BY = {"login_role": ["login_password"]}
+    RULES = {"required_by": {"login_role": ["login_password"]}}
 
     def perform(self, options, connection):
         """Applies what is pending, or lists it in check mode."""
@@ -36,7 +37,11 @@ class ActionModule(DatabaseAction):
                 apply(conn, migration)
             schema_present = not (check and todo)
             role_changes = (
-                ensure_login_role(conn, role, options["login_password"], schema_present, dry_run=check) if role else []
+                ensure_login_role(
+                    conn, role, options["login_password"], schema_present, check, options["login_purpose"]
+                )
+                if role
+                else []
             )
         names = [migration.name for migration in todo]
         done = [migration.name for migration in migrations if migration not in todo]

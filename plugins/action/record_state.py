@@ -40,6 +40,7 @@ class ActionModule(DatabaseAction):
                 "lvstore_uuid": {"type": "str"},
                 "total_bytes": {"type": "int"},
                 "free_bytes": {"type": "int"},
+                "cluster_size": {"type": "int"},
                 "health": {"type": "str"},
             },
         },

@@ -11,7 +11,7 @@ from ansible_collections.excloud.diskengine.plugins.plugin_utils.database import
     read_desired,
     register,
 )
-from ansible_collections.excloud.diskengine.plugins.plugin_utils.database_action import DatabaseAction, failure_message
+from ansible_collections.excloud.diskengine.plugins.plugin_utils.database_action import DatabaseAction, reported
 
 
 class ActionModule(DatabaseAction):
@@ -31,23 +31,14 @@ class ActionModule(DatabaseAction):
         with connected(**connection) as conn:
             known = read_desired(conn, [node], ["disk"])[node]["disks"]
             results = register(conn, node, rows, dry_run=check)
-        changed = [row for row in results if row["outcome"] == "changed"]
-        result = {
-            "changed": bool(changed),
-            "results": results,
-            "left_out": left_out,
-            "unseen": [{key: row[key] for key in ("id", "serial", "bdf", "state")} for row in unseen(known, disks)],
-        }
-        if self._task.diff and changed:
-            result["diff"] = {
-                side: {f"disk {row['serial']}": row[side] for row in changed} for side in ("before", "after")
-            }
         for row in results:
             if check and row["before"] == {"state": "GONE"}:
                 row["id"] = None  # a run gets another one
-            del row["before"], row["after"]
-        message = failure_message([{"kind": "disk", **row} for row in results], key="serial")
-        return {**result, "failed": True, "msg": message} if message else result
+        return {
+            **reported("disk", [row["serial"] for row in results], results, self._task.diff),
+            "left_out": left_out,
+            "unseen": [{key: row[key] for key in ("id", "serial", "bdf", "state")} for row in unseen(known, disks)],
+        }
 
 
 def choose(disks, serials):

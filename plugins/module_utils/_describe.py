@@ -75,13 +75,14 @@ def describe(graph: Graph) -> dict:
 
 
 def capacity(lvstores: list) -> list:
-    """Return how much the lvstores hold and have free, in bytes."""
+    """Return how much the lvstores hold and have free, and what the size of a cluster is, in bytes."""
     return [
         {
             "uuid": store.uuid,
             "name": store.name,
             "total_bytes": store.total_clusters * store.cluster_size,
             "free_bytes": store.free_clusters * store.cluster_size,
+            "cluster_size": store.cluster_size,
         }
         for store in lvstores
     ]

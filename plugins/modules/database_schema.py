@@ -14,8 +14,7 @@ description:
     were applied, with their checksums. The role P(excloud.diskengine.database#role) calls it with its own migrations.
   - An applied migration whose file changed, or a database that is ahead of the files, is an error.
   - Only one run migrates a database at a time.
-  - Optionally makes the login role of convergence, which may read the views and call the recording functions, and
-    nothing else.
+  - Optionally makes a login role, which may do what O(login_purpose) needs, and nothing else.
 author:
   - The excloud.diskengine developers (@excloud)
 extends_documentation_fragment:
@@ -30,7 +29,7 @@ options:
     required: true
   login_role:
     description:
-      - Name of the login role of convergence. Without it no role is made.
+      - Name of the login role. Without it no role is made.
       - A role that may do more, such as a superuser or the owner of the schema, is refused.
     type: str
   login_password:
@@ -39,6 +38,14 @@ options:
       - Whether the password of an existing role differs can be seen by a superuser only. Connected as anybody else,
         it is set only when the role is created.
     type: str
+  login_purpose:
+    description:
+      - What O(login_role) is for.
+      - V(convergence) reads the views and records results. V(operator) reads the views and makes wishes, as the modules
+        M(excloud.diskengine.volume) and M(excloud.diskengine.volume_mapping) do.
+    type: str
+    choices: [convergence, operator]
+    default: convergence
 """
 
 EXAMPLES = r"""

@@ -99,6 +99,9 @@ options:
       free_bytes:
         description: Free space of the lvstore.
         type: int
+      cluster_size:
+        description: Bytes of one cluster of the lvstore.
+        type: int
       health:
         description: Health class of the disk, as M(excloud.diskengine.spdk_health_info) returns it.
         type: str

@@ -100,7 +100,7 @@ counts:
   type: dict
   sample: {missing: 1, different: 0, extra: 2, stale: 0}
 lvstores:
-  description: The lvstores of the target, with C(uuid), C(name), C(total_bytes) and C(free_bytes).
+  description: The lvstores of the target, with C(uuid), C(name), C(total_bytes), C(free_bytes) and C(cluster_size).
   returned: success
   type: list
   elements: dict

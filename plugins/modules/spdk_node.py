@@ -220,6 +220,10 @@ lvstores:
       description: Bytes that are free.
       type: int
       returned: always
+    cluster_size:
+      description: Bytes of one cluster, of which lvols have whole ones.
+      type: int
+      returned: always
 unmanaged:
   description: What the target has and the desired state does not name. It is left alone.
   returned: always, unless the target could not be reached

@@ -266,6 +266,46 @@ def wish_node(conn, row, dry_run=False):
     return result
 
 
+@contextmanager
+def wishing(conn, dry_run=False):
+    """One transaction of wishes, in which nobody else makes any; what is read in it stays true to its end.
+
+    A dry run executes the very same calls and rolls them back.
+    """
+    with conn.transaction(force_rollback=dry_run):
+        conn.execute("SELECT diskengine.lock_wishes()")
+        yield
+
+
+def wish(conn, kind, rows):
+    """Makes wishes: one call of the function for kind (volume or mapping), within wishing().
+
+    rows are as docs/database.md describes. Returns one dict per row, in order, with id, outcome (changed, unchanged,
+    stale or refused) and reason. No rows, no call.
+    """
+    if not rows:
+        return []
+    query = driver().sql.SQL("SELECT * FROM {}(%s)").format(driver().sql.Identifier(SCHEMA, f"wish_{kind}s"))
+    return _outcomes(conn, query, [driver().types.json.Jsonb(rows)])
+
+
+def read_volumes(conn, names):
+    """The volumes of these names: {name: row of v_volume, with its rows of v_lvol and v_mapping as lvols, mappings}."""
+    volumes = {row["id"]: {**row, "lvols": [], "mappings": []} for row in _rows(conn, "v_volume", "id", names, "name")}
+    for kind in ("lvol", "mapping"):
+        query = driver().sql.SQL("SELECT to_jsonb(v) FROM {} AS v WHERE v.volume_id = ANY (%s) ORDER BY v.id").format(
+            driver().sql.Identifier(SCHEMA, KINDS[kind].view)
+        )
+        for (row,) in conn.execute(query, [list(volumes)]):
+            volumes[row["volume_id"]][KINDS[kind].key].append(row)
+    return {row["name"]: row for row in volumes.values()}
+
+
+def read_room(conn):
+    """What each disk of the estate has room for: the rows of v_room."""
+    return _rows(conn, "v_room", "disk_id", None)
+
+
 def _outcomes(conn, query, parameters):
     with conn.cursor(row_factory=driver().rows.dict_row) as cursor:
         return cursor.execute(query, parameters).fetchall()

@@ -22,15 +22,13 @@ class DatabaseAction(ActionBase):
     _supports_check_mode = True
     _requires_connection = False
     SPEC: dict = {}
-    REQUIRED_BY: dict = {}
+    RULES: dict = {}
 
     def run(self, tmp=None, task_vars=None):
         """Runs perform() and turns a DatabaseError into a failed result."""
         del tmp
         super().run(None, task_vars)
-        validated, dummy = self.validate_argument_spec(
-            argument_spec={**CONNECTION_SPEC, **self.SPEC}, required_by=self.REQUIRED_BY
-        )
+        validated, dummy = self.validate_argument_spec(argument_spec={**CONNECTION_SPEC, **self.SPEC}, **self.RULES)
         options = validated.validated_parameters
         connection = {name: options[name] for name in CONNECTION_SPEC}
         try:
@@ -43,12 +41,49 @@ class DatabaseAction(ActionBase):
         raise NotImplementedError
 
 
-def failure_message(results, key="id"):
-    """One sentence that names, by kind and key, the rows that were not recorded, and why; None when there are none."""
+def one_or_many(options, plural):
+    """The spec of an action that takes one object by plain options, or a list of them under the plural name."""
+    plain = {name: {key: value for key, value in spec.items() if key != "required"} for name, spec in options.items()}
+    return {**plain, plural: {"type": "list", "elements": "dict", "options": options}}
+
+
+def one_or_many_rules(options, plural):
+    """The rules that go with one_or_many()."""
+    required = [name for name, spec in options.items() if spec.get("required")]
+    return {
+        "mutually_exclusive": [[name, plural] for name in required],
+        "required_one_of": [[required[0], plural]],
+        "required_together": [required],
+    }
+
+
+def objects(options, names, plural):
+    """The objects that were given in either way."""
+    return [{name: options[name] for name in names}] if options[plural] is None else options[plural]
+
+
+def reported(kind, names, rows, with_diff):
+    """The result of an action from what became of its objects: rows with outcome, reason, before and after, by name.
+
+    It fails if one of them was refused. before and after make the diff, and do not stay in the results.
+    """
+    changed = [(name, row) for name, row in zip(names, rows) if row["outcome"] == "changed"]
+    result = {
+        "changed": bool(changed),
+        "results": [{key: row[key] for key in row if key not in ("before", "after")} for row in rows],
+    }
+    if with_diff and changed:
+        result["diff"] = {side: {f"{kind} {name}": row[side] for name, row in changed} for side in ("before", "after")}
+    message = failure_message([{**row, "kind": kind, "id": name} for name, row in zip(names, rows)])
+    return {**result, "failed": True, "msg": message} if message else result
+
+
+def failure_message(results):
+    """One sentence that names, by kind and id, the rows that were not recorded, and why; None when there are none."""
     causes: dict[tuple[str, str], list[str]] = {}
     for row in results:
         if row["outcome"] not in ("changed", "unchanged"):
-            causes.setdefault((row["kind"], f"{row['outcome']}, {row['reason']}"), []).append(str(row[key]))
+            causes.setdefault((row["kind"], f"{row['outcome']}, {row['reason']}"), []).append(str(row["id"]))
     if not causes:
         return None
     count = sum(len(ids) for ids in causes.values())

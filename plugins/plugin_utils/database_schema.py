@@ -1,7 +1,7 @@
 # Copyright (c) 2026, The excloud.diskengine developers
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Numbered migrations and the login role of convergence; on the controller only."""
+"""Numbered migrations and the login roles; on the controller only."""
 
 from __future__ import annotations
 
@@ -113,10 +113,10 @@ def apply(conn, migration):
         raise DatabaseError(f"The migration {migration.name} was not applied. {sentence(error)}") from None
 
 
-def ensure_login_role(conn, name, password, schema_present, dry_run=False):
-    """Creates or corrects the role that convergence logs in with. Returns the list of what was (would be) done.
+def ensure_login_role(conn, name, password, schema_present, dry_run=False, purpose="convergence"):
+    """Creates or corrects a role to log in with. Returns the list of what was (would be) done.
 
-    The role may log in, read the views and call the recording functions, and nothing else. The password is sent
+    The role may log in, do what the privileges of its purpose say, and nothing else. The password is sent
     as a SCRAM verifier. When the connected role cannot read verifiers, which takes a superuser, the password of a
     role that exists is left alone. Raises DatabaseError for a role that could do more: a superuser, or the owner
     of the schema.
@@ -135,7 +135,7 @@ def ensure_login_role(conn, name, password, schema_present, dry_run=False):
             conn.execute(sql.SQL("CREATE ROLE {} LOGIN").format(role))
             done.append("create role")
         elif row[0]:
-            raise DatabaseError(f"The role {name} may do more than convergence needs: choose another name.")
+            raise DatabaseError(f"The role {name} may do more than {purpose} needs: choose another name.")
         elif not row[1]:
             conn.execute(sql.SQL("ALTER ROLE {} LOGIN").format(role))
             done.append("allow login")
@@ -146,7 +146,7 @@ def ensure_login_role(conn, name, password, schema_present, dry_run=False):
         if not schema_present:
             return done + ["grant privileges"]
         before = _privileges(conn, name)
-        conn.execute("SELECT diskengine.grant_convergence(%s)", [name])
+        conn.execute("SELECT diskengine.grant_purpose(%s, %s)", [name, purpose])
         if _privileges(conn, name) != before:
             done.append("grant privileges")
     return done

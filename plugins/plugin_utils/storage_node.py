@@ -310,7 +310,7 @@ def _disk_change(row, entry, stores):
     if entry:
         found = {"bdf": entry["bdf"], "lvstore_name": entry["lvstore"], "lvstore_uuid": entry["lvstore_uuid"]}
     store = stores.get(found.get("lvstore_uuid") or row["lvstore_uuid"], {})
-    found.update((name, store[name]) for name in ("total_bytes", "free_bytes") if name in store)
+    found.update((name, store[name]) for name in ("total_bytes", "free_bytes", "cluster_size") if name in store)
     if row["state"] == "NEW":
         return _change("disk", row, "UP", **found) if entry else None
     different = {name: value for name, value in found.items() if value != row[name]}

@@ -58,9 +58,10 @@ def make_estate(
     """Fills an empty schema in one transaction and returns the Estate.
 
     Nodes are storage-1, storage-2, ... and compute-1, which maps every volume. ports gives a node's listener port
-    (default 4421, 4422, ...). lvstores gives {serial: {name, uuid, total_bytes, free_bytes}}; a disk with one is UP,
-    the others stay NEW until set_lvstores(). Each volume has a replica on two nodes (on one if there is only one, or as
-    replicas says), all of them CREATING; lvols is the number of replicas.
+    (default 4421, 4422, ...). lvstores gives {serial: {name, uuid, total_bytes, free_bytes}}, of clusters of 4 MiB
+    unless cluster_size says otherwise; a disk with one is UP, the others stay NEW until set_lvstores(). Each volume has
+    a replica on two nodes (on one if there is only one, or as replicas says), all of them CREATING; lvols is the
+    number of replicas.
     """
     names = [f"storage-{number}" for number in range(1, nodes + 1)]
     ports = ports or {name: 4420 + number for number, name in enumerate(names, 1)}
@@ -116,8 +117,9 @@ def set_lvstores(conn, lvstores):
     for name, store in lvstores.items():
         conn.execute(
             "UPDATE diskengine.disk SET state = 'UP', lvstore_name = %(name)s, lvstore_uuid = %(uuid)s, "
-            "total_bytes = %(total_bytes)s, free_bytes = %(free_bytes)s WHERE serial = %(serial)s",
-            {**store, "serial": name},
+            "total_bytes = %(total_bytes)s, free_bytes = %(free_bytes)s, cluster_size = %(cluster_size)s "
+            "WHERE serial = %(serial)s",
+            {"cluster_size": 4 * MIB, **store, "serial": name},
         )
 
 

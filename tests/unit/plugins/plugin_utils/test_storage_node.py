@@ -65,6 +65,7 @@ def disk(number=3, state="NEW", **changes):
         "lvstore_uuid": None if state == "NEW" else STORE,
         "total_bytes": None if state == "NEW" else 100,
         "free_bytes": None if state == "NEW" else 90,
+        "cluster_size": None if state == "NEW" else 10,
         **changes,
     }
 
@@ -335,7 +336,7 @@ def of_disks(rows, entries, lvstores=()):
     return storage_transitions(node(rows), entries, lvstores)
 
 
-LVSTORE = {"uuid": STORE, "name": "lvs", "total_bytes": 100, "free_bytes": 90}
+LVSTORE = {"uuid": STORE, "name": "lvs", "total_bytes": 100, "free_bytes": 90, "cluster_size": 10}
 
 
 def test_a_new_disk_is_up():
@@ -351,6 +352,7 @@ def test_a_new_disk_is_up():
             "lvstore_uuid": STORE,
             "total_bytes": 100,
             "free_bytes": 90,
+            "cluster_size": 10,
         }
     ]
     (check,) = of_disks([disk()], found_disk(lvstore_uuid=None), [])
