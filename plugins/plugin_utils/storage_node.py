@@ -21,10 +21,10 @@ def storage_desired(
     drift=(),
     host_keys=(),
 ):
-    """Return ``{desired, bind, problems}``.
+    """Return ``{desired, bind, problems, kept}``.
 
     These are a JSON document as M(spdk_node) takes it, the new drives as M(pci_vfio_bind) takes them, and sentences on
-    rows that were left out.
+    rows that were left out, and on lvols that are DELETING and have to stay for now: they are exported as before.
 
     ``node`` is one node of M(desired_state_info), a dictionary or its document. An lvol is asked for only while its
     row is CREATING: one that is UP and not there has lost data, and an empty one in its place would hide that. For the
@@ -39,7 +39,9 @@ def storage_desired(
     _add_removals(_named(remove, drift), rows, lists, problems)
     new = [row for row in rows.get("disks", ()) if drives and row["state"] == "NEW"]
     bind = [{"serial": row["serial"], "bdf": row["bdf"], "persist": "udev"} for row in new]
-    return {"desired": json.dumps(lists), "bind": bind, "problems": problems}
+    held = [row for row in rows.get("lvols", ()) if row["held"]]
+    kept = [f"lvol {row['id']} is DELETING and kept for now: {row['held']}" for row in held]
+    return {"desired": json.dumps(lists), "bind": bind, "problems": problems, "kept": kept}
 
 
 def _lists(rows, transport_options, purge, drives, lvstore_options=None, growth_options=None, host_keys=()):
@@ -54,11 +56,11 @@ def _lists(rows, transport_options, purge, drives, lvstore_options=None, growth_
         lists["disks"] = [_disk(row, lvstore_options or {}) for row in used]
     for row in rows.get("lvols", ()):
         store = stores.of(row)
-        if row["state"] == "DELETING" and store:
+        if row["state"] == "DELETING" and store and not row["held"]:
             lists["lvols"].append(_absent(row, store, str(row["id"])))
             if row["nqn"]:
                 lists["subsystems"].append(_unexported(row, store))
-        if row["state"] not in EXPORTED or row["disk_id"] in retired and row["state"] != "CREATING":
+        if not (row["state"] in EXPORTED or row["held"]) or row["disk_id"] in retired and row["state"] != "CREATING":
             continue
         if row["disk_id"] in retired:
             problems.append(f"lvol {row['id']} is to be on disk {row['disk_id']}, which is RETIRED; place it elsewhere")

@@ -27,6 +27,7 @@ def row(number=1, state="CREATING", **changes):
         "state": state,
         "revision": 7,
         "defect": None,
+        "held": None,
         "disk_id": 3,
         "lvstore_uuid": STORE,
         "uuid": UUID if state != "CREATING" else None,
@@ -160,6 +161,17 @@ def test_what_is_to_go_is_named_with_its_uuid():
     (lvol,) = desired(row(state="DELETING", uuid=None, nqn=None))[0]["lvols"]
     assert "uuid" not in lvol
     assert desired(row(state="DELETING", lvstore_uuid=None)) == ({}, [])
+
+
+def test_what_is_held_stays_exported():
+    """As if it were UP, so that a mirror which has it as a leg finds it after a restart too, and is not deleted."""
+    held = row(state="DELETING", held="mapping 3 on compute-1 has it as a leg")
+    document, problems = desired(held)
+    assert (document, problems) == desired(row(state="UP"))
+    found = storage_desired(node(lvols=[held, row(2)]))
+    assert found["kept"] == ["lvol 1 is DELETING and kept for now: mapping 3 on compute-1 has it as a leg"]
+    entries = [{"kind": "subsystem", "nqn": held["nqn"], "failed": False}]
+    assert storage_transitions(node(lvols=[held]), entries) == []
 
 
 @pytest.mark.parametrize("state", ["CREATING", "UP", "RESIZING"])
