@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What one SPDK process has now, read in one round trip and indexed. Private to the collection.
+"""What one SPDK process has now, read in one round trip and indexed. Private.
 
 The planner works on a copy of this graph and applies each planned action to it, so that what it says will be is
 what a later reading finds.
@@ -448,14 +448,14 @@ def read_lvstores(client: Client) -> list:
     return [_lvstore(item) for item in client.read([_GETTERS["lvstores"]])[0]]
 
 
-def read_graph(client: Client) -> Graph:
-    """Read the whole state of the target in one round trip. Raises Unreachable, RpcError, UnknownOutcome."""
+def read_graph(client: Client, kinds: tuple = tuple(_GETTERS)) -> Graph:
+    """Read the target, or these kinds of it, in one round trip. Raises Unreachable, RpcError, UnknownOutcome."""
     release = client.release
     release.require_started(client.path)
-    wanted = {kind: call for kind, call in _GETTERS.items() if call.method in release.methods}
+    wanted = {kind: _GETTERS[kind] for kind in kinds if _GETTERS[kind].method in release.methods}
     if "subsystems" not in wanted:  # the program vhost has no NVMe-oF
         wanted.pop("nvmf_config", None)
-    if not release.may_read_bdevs("RDMA", ""):
+    if "bdevs" in wanted and not release.may_read_bdevs("RDMA", ""):
         for item in client.read([_GETTERS["controllers"]])[0]:
             for path in item["ctrlrs"]:
                 if not release.may_read_bdevs(path["trid"]["trtype"], path["state"]):
@@ -463,8 +463,7 @@ def read_graph(client: Client) -> Graph:
                         f"SPDK {release} may crash when its bdevs are read while controller {item['name']} is in state "
                         f"{path['state']}: wait until its path is back or given up, or detach it"
                     )
-    answers = dict(zip(wanted, client.read(list(wanted.values()))))
-    return build_graph(release, answers)
+    return build_graph(release, dict(zip(wanted, client.read(list(wanted.values())))))
 
 
 def build_graph(release: Release, answers: dict) -> Graph:

@@ -10,14 +10,16 @@ The names, types and labels are a contract with dashboards and alerts; docs/metr
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Callable, NamedTuple, Optional, Union
 
 from . import _iostat
+from ._drive_health import CLASSES
 from ._errors import DiskengineError, Refusal
-from ._health import CLASSES, CONTROLLERS, read_health
+from ._health import read_health
 from ._host._host import Host, Step
 from ._rpc import Call, Client
+from ._serving_health import RAID_CONDITIONS
 
 LVSTORES = Call("bdev_lvol_get_lvstores", subject="all lvstores")
 
@@ -47,6 +49,14 @@ FAMILIES = {
     "diskengine_nvme_error_log_entries_total": ("counter", "Entries that the error log ever had."),
     "diskengine_nvme_warning_temperature_seconds_total": ("counter", "Time above the warning temperature."),
     "diskengine_nvme_critical_temperature_seconds_total": ("counter", "Time above the critical temperature."),
+    "diskengine_nvme_path_up": ("gauge", "Whether a path of a controller over a fabric is connected."),
+    "diskengine_raid_health": ("gauge", "1 for the health class that the RAID is in."),
+    "diskengine_raid_condition": ("gauge", "1 for the condition that the RAID is in."),
+    "diskengine_raid_members": ("gauge", "Members that the RAID is made of."),
+    "diskengine_raid_members_present": ("gauge", "Members that the RAID has now."),
+    "diskengine_raid_rebuilt_ratio": ("gauge", "How much of a member is brought in sync."),
+    "diskengine_vhost_health": ("gauge", "1 for the health class that the vhost controller is in."),
+    "diskengine_vhost_sessions": ("gauge", "Connected VMs."),
     "diskengine_lvstore_size_bytes": ("gauge", "Capacity of the lvstore for data."),
     "diskengine_lvstore_free_bytes": ("gauge", "Capacity that no lvol has allocated."),
     "diskengine_lvstore_used_bytes": ("gauge", "Capacity that lvols have allocated."),
@@ -130,12 +140,14 @@ def publish(connect: Callable[[], Client], wanted: Wanted, dry_run: bool) -> tup
 
 def observe(client: Client, thresholds: dict) -> list:
     """Return all samples of a target that is read now. Raises Unreachable, RpcError, UnknownOutcome."""
-    client.release.require_started(client.path)
-    controllers, iostat, lvols, lvstores = client.read([CONTROLLERS, _iostat.IOSTAT, _iostat.LVOLS, LVSTORES])
+    health = read_health(client, thresholds)
+    iostat, lvols, lvstores = client.read([_iostat.IOSTAT, _iostat.LVOLS, LVSTORES])
     return [
         Sample("diskengine_target_up", {}, 1),
         Sample("diskengine_target_info", {"release": str(client.release)}, 1),
-        *_health(read_health(client, controllers, thresholds)),
+        *_controllers(health["controllers"]),
+        *_raids(health["raids"]),
+        *_vhosts(health["vhosts"]),
         *_capacity(lvstores, lvols),
         *_statistics(_iostat.describe(iostat, lvols)),
     ]
@@ -167,16 +179,42 @@ def _count(name: str, wanted: Wanted) -> int:
         raise Refusal(f"drift {name} is {wanted.drift[name]!r}, which is not a number of objects") from None
 
 
-def _health(controllers: list) -> Iterator[Sample]:
+def _controllers(controllers: list) -> Iterator[Sample]:
     for controller in controllers:
         labels = {"controller": controller["name"], "bdf": controller["bdf"], "serial": controller["serial"]}
         about = {"model": controller["model"], "firmware": controller["firmware"]}
         yield Sample("diskengine_nvme_info", {**labels, **about}, 1)
-        for health in CLASSES:
-            yield Sample("diskengine_nvme_health", {**labels, "health": health}, int(controller["health"] == health))
+        yield from _one_of("diskengine_nvme_health", labels, "health", controller["health"], CLASSES)
         for family, (field, factor) in _LOG.items():
             if controller["log"] and controller["log"][field] is not None:
                 yield Sample(family, labels, round(controller["log"][field] * factor, _FIGURES))
+        for path in controller["paths"]:
+            where = {name: path[name] for name in ("trtype", "traddr", "trsvcid")}
+            up = int(path["state"] == "enabled")
+            yield Sample("diskengine_nvme_path_up", {"controller": controller["name"], **where}, up)
+
+
+def _raids(raids: list) -> Iterator[Sample]:
+    for raid in raids:
+        labels = {"raid": raid["name"], "level": raid["level"]}
+        yield from _one_of("diskengine_raid_health", labels, "health", raid["health"], CLASSES)
+        yield from _one_of("diskengine_raid_condition", labels, "condition", raid["condition"], RAID_CONDITIONS)
+        yield Sample("diskengine_raid_members", labels, len(raid["members"]))
+        yield Sample("diskengine_raid_members_present", labels, sum(each["present"] for each in raid["members"]))
+        if raid["rebuilding"]:
+            yield Sample("diskengine_raid_rebuilt_ratio", labels, raid["percent"] / 100)
+
+
+def _vhosts(vhosts: list) -> Iterator[Sample]:
+    for vhost in vhosts:
+        labels = {"vhost": vhost["name"]}
+        yield from _one_of("diskengine_vhost_health", labels, "health", vhost["health"], CLASSES)
+        yield Sample("diskengine_vhost_sessions", labels, len(vhost["sessions"]))
+
+
+def _one_of(family: str, labels: dict, label: str, found: str, words: Iterable) -> Iterator[Sample]:
+    for word in words:
+        yield Sample(family, {**labels, label: word}, int(found == word))
 
 
 def _capacity(lvstores: list, lvols: list) -> Iterator[Sample]:

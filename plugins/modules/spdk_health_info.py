@@ -7,16 +7,21 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: spdk_health_info
-short_description: Read the health of the NVMe controllers of an SPDK target
+short_description: Read the health of what an SPDK target has
 version_added: 0.1.0
 description:
-  - Reads the health log of each NVMe controller that a target has, local drives and remote ones, all at once.
-  - A controller is V(critical) when the drive warns of data at risk, when its spare capacity is below its own
-    threshold, when a critical threshold is reached, or when SPDK gave the controller up.
-  - It is V(warning) when the drive warns of its temperature or when a warning threshold is reached.
-  - It is V(unknown) when its log could not be read, or says neither how warm it is nor what is spare. An SPDK target at
-    the other end of a fabric says neither.
-  - Otherwise it is V(ok).
+  - Reads the NVMe controllers with their paths, the RAIDs and the vhost controllers of a target in one round trip, and
+    then the health logs of its local drives, all at once.
+  - A local drive is V(critical) when it warns of data at risk, when its spare capacity is below its own threshold, when
+    a critical threshold is reached, or when SPDK gave its controller up. It is V(warning) when it warns of its
+    temperature or when a warning threshold is reached. It is V(unknown) when its log could not be read, or says neither
+    how warm it is nor what is spare.
+  - A controller that is attached over a fabric is V(critical) when none of its paths is usable and V(warning) when some
+    are not. Its log is not read; the drives behind it are the matter of their own node.
+  - A RAID is V(critical) when it has lost members, or none of them can be reached, or it serves nothing. It is
+    V(warning) while a member is brought in sync or cannot be reached.
+  - A vhost controller is V(critical) when its bdev is gone.
+  - Otherwise each is V(ok). What to do then is in C(docs/metrics.md) of the collection.
 author:
   - The excloud.diskengine developers (@excloud)
 extends_documentation_fragment:
@@ -31,6 +36,8 @@ seealso:
   - module: excloud.diskengine.nvme_disk_info
   - plugin: excloud.diskengine.storage_health
     plugin_type: filter
+  - plugin: excloud.diskengine.volume_health
+    plugin_type: filter
 """
 
 EXAMPLES = r"""
@@ -43,9 +50,9 @@ EXAMPLES = r"""
       media_errors_critical: 50
   register: health
 
-- name: Fail if a drive is about to be lost
+- name: Fail if a drive is about to be lost or a mirror has one leg
   ansible.builtin.assert:
-    that: health.controllers | selectattr('health', 'eq', 'critical') | length == 0
+    that: (health.controllers + health.raids) | selectattr('health', 'eq', 'critical') | length == 0
 """
 
 RETURN = r"""
@@ -66,31 +73,73 @@ controllers:
       returned: always
       sample: PCIe
     traddr:
-      description: Address on that transport.
+      description: Address on that transport, of the first path.
       type: str
       returned: always
       sample: "0000:01:00.0"
+    subnqn:
+      description: NQN of the subsystem that is attached over a fabric; empty for a local drive.
+      type: str
+      returned: always
     bdf:
       description: PCI address of a local drive; empty for others.
       type: str
       returned: always
       sample: "0000:01:00.0"
     state:
-      description: State of its first path. Only C(enabled) ones are asked for their health.
+      description: State of its first path, in SPDK's word. Only C(enabled) local drives are asked for their health.
       type: str
       returned: always
       sample: enabled
+    paths:
+      description: The paths to a subsystem that is attached over a fabric; empty for a local drive.
+      type: list
+      elements: dict
+      returned: always
+      contains:
+        trtype:
+          description: Transport.
+          type: str
+          returned: always
+          sample: RDMA
+        adrfam:
+          description: Address family.
+          type: str
+          returned: always
+          sample: IPv4
+        traddr:
+          description: Address.
+          type: str
+          returned: always
+          sample: 192.0.2.11
+        trsvcid:
+          description: Port.
+          type: str
+          returned: always
+          sample: "4420"
+        state:
+          description:
+            - C(enabled) is connected, C(resetting) and C(reconnect_is_delayed) are reconnecting, C(disabled) was
+              disabled by a call, C(failed) has no time to come back, C(deleting) is given up or being detached.
+          type: str
+          returned: always
+          sample: reconnect_is_delayed
+    usable_paths:
+      description: Number of paths that are connected; of a local drive 1 if it is.
+      type: int
+      returned: always
+      sample: 2
     serial:
-      description: Serial number; empty when the log could not be read.
+      description: Serial number of a local drive; empty when the log could not be read.
       type: str
       returned: always
       sample: S5XNNG0R100234
     model:
-      description: Model; empty when the log could not be read.
+      description: Model of a local drive; empty when the log could not be read.
       type: str
       returned: always
     firmware:
-      description: Revision of the firmware; empty when the log could not be read.
+      description: Revision of the firmware of a local drive; empty when the log could not be read.
       type: str
       returned: always
     health:
@@ -105,7 +154,7 @@ controllers:
       returned: always
       sample: [the temperature is 71 degrees Celsius, warning from 70 degrees Celsius on]
     log:
-      description: The health log, each value as the drive counts it; null when it could not be read.
+      description: The health log of a local drive, each value as it counts it; null when it could not be read.
       type: dict
       returned: always
       contains:
@@ -177,12 +226,114 @@ controllers:
           description: Minutes above the critical temperature.
           type: int
           returned: always
+raids:
+  description: The RAIDs of the target.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    name:
+      description: Name of the RAID.
+      type: str
+      returned: always
+      sample: raid_17
+    level:
+      description: RAID level.
+      type: str
+      returned: always
+      sample: raid1
+    condition:
+      description:
+        - V(in_sync), V(rebuilding), or V(degraded) when it has lost members and serves on; V(stalled) when none of its
+          members can be reached and all I/O waits; V(configuring) when it waits for members before it serves,
+          V(offline) when it has lost too many.
+      type: str
+      returned: always
+      sample: rebuilding
+    members:
+      description: The members, in their order.
+      type: list
+      elements: dict
+      returned: always
+      contains:
+        name:
+          description: Name of the bdev; empty when it was lost, because SPDK forgets it then.
+          type: str
+          returned: always
+          sample: storage.storage-1.1.33-5793f3bba363e671n1
+        uuid:
+          description: UUID of the bdev; all zero when it was lost.
+          type: str
+          returned: always
+          sample: d9bbd599-a88f-4ae5-b59a-6856f840e0dd
+        present:
+          description: Whether it is part of the RAID now.
+          type: bool
+          returned: always
+    rebuilding:
+      description: The member that is brought in sync; empty when none is.
+      type: str
+      returned: always
+    percent:
+      description: How much of it is done, in percent; null when none is.
+      type: int
+      returned: always
+      sample: 36
+    health:
+      description: V(ok), V(warning), V(critical), or V(unknown) for a state that this release of SPDK did not have.
+      type: str
+      returned: always
+      sample: warning
+    reasons:
+      description: Sentences on what made it so; empty when it is V(ok).
+      type: list
+      elements: str
+      returned: always
+vhosts:
+  description: The vhost controllers of the target.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    name:
+      description: Name of the vhost controller.
+      type: str
+      returned: always
+      sample: vhost3
+    bdevs:
+      description: The bdevs that it serves.
+      type: list
+      elements: str
+      returned: always
+      sample: [raid_17]
+    socket:
+      description: Path of its socket.
+      type: str
+      returned: always
+      sample: /var/tmp/vhost3
+    sessions:
+      description: Names of the sessions of VMs that are connected. None is no fault, because a VM may be switched off.
+      type: list
+      elements: str
+      returned: always
+      sample: [vhost3s0]
+    health:
+      description: V(ok), or V(critical) when its bdev is gone.
+      type: str
+      returned: always
+      sample: ok
+    reasons:
+      description: Sentences on what made it so; empty when it is V(ok).
+      type: list
+      elements: str
+      returned: always
 """
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.excloud.diskengine.plugins.module_utils._connection import CONNECTION, connect
+from ansible_collections.excloud.diskengine.plugins.module_utils._drive_health import OPTION
 from ansible_collections.excloud.diskengine.plugins.module_utils._errors import DiskengineError
-from ansible_collections.excloud.diskengine.plugins.module_utils._health import CONTROLLERS, OPTION, read_health
+from ansible_collections.excloud.diskengine.plugins.module_utils._health import read_health
 
 
 def main() -> None:
@@ -190,11 +341,10 @@ def main() -> None:
     module = AnsibleModule(argument_spec={**CONNECTION, **OPTION}, supports_check_mode=True)
     try:
         with connect(module) as client:
-            client.release.require_started(client.path)
-            controllers = read_health(client, client.read([CONTROLLERS])[0], module.params["thresholds"])
+            health = read_health(client, module.params["thresholds"])
     except DiskengineError as error:
         module.fail_json(msg=str(error))
-    module.exit_json(changed=False, controllers=controllers)
+    module.exit_json(changed=False, **health)
 
 
 if __name__ == "__main__":

@@ -10,8 +10,9 @@ module: spdk_metrics
 short_description: Write what an SPDK target measures to a file for Prometheus
 version_added: 0.1.0
 description:
-  - Reads the health of the drives, the capacity of the lvstores and the I/O statistics of all bdevs over one
-    connection, and writes them to a file that the textfile collector of the Prometheus node_exporter reads.
+  - Reads the health of drives, paths, RAIDs and vhost controllers, the capacity of the lvstores and the I/O statistics
+    of all bdevs over one connection, and writes them to a file that the textfile collector of the Prometheus
+    node_exporter reads.
   - The file is replaced as a whole, so a reader never sees half of it.
   - When the target cannot be read, the task fails and the file says just that, so that no old values live on.
   - All names, types and labels are in C(docs/metrics.md) of the collection.
@@ -75,8 +76,8 @@ samples:
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.excloud.diskengine.plugins.module_utils._connection import CONNECTION, connect
+from ansible_collections.excloud.diskengine.plugins.module_utils._drive_health import OPTION
 from ansible_collections.excloud.diskengine.plugins.module_utils._errors import DiskengineError
-from ansible_collections.excloud.diskengine.plugins.module_utils._health import OPTION
 from ansible_collections.excloud.diskengine.plugins.module_utils._metrics import Wanted, publish
 
 

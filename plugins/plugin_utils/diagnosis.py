@@ -13,6 +13,7 @@ from ansible_collections.excloud.diskengine.plugins.module_utils._naming import 
     controller_of,
     observed_address,
 )
+from ansible_collections.excloud.diskengine.plugins.module_utils._serving_health import path_state
 from ansible_collections.excloud.diskengine.plugins.plugin_utils.compute_node import (
     PRESENT,
     USABLE,
@@ -136,7 +137,8 @@ class _Walk:
 
     def _raid(self, mapping, name, legs, info, rows):
         found = next((each for each in info["raids"] if each["name"] == name), None)
-        members = {each["name"] for each in found["members"] if each["present"]} if found else set()
+        there = {each["name"] for each in info["bdevs"]}  # a mirror may count on a leg whose bdev is gone
+        members = {each["name"] for each in found["members"] if each["present"]} & there if found else set()
         missing, strange = sorted(set(legs) - members), sorted(members - set(legs))
         repair = _converge(mapping["node"])
         if found is None:
@@ -183,15 +185,13 @@ class _Walk:
         needs = [*rows, *reach, *listeners]
         self.add(("controller", number, name), node, controller, attached, _converge(node), needs)
         for each, path, listener in zip(_listeners(leg), paths, listeners):
-            state = states.get(each, "is not attached")
+            state = states.get(each)
             self.add(
                 path,
                 node,
                 state == "enabled",
-                state,
-                f"look at the network between {node} and {each}, where {leg['node']} listens"
-                if each in states
-                else _converge(node),
+                path_state(state) if state else "is not attached",
+                _path_repair(node, leg, each, state),
                 [*rows, *reach, listener, *([] if controller else [("controller", number, name)])],
             )
 
@@ -297,6 +297,15 @@ class _Walk:
     def _host(self, mapping, leg):
         """The key of the link that lets a mapping's node in."""
         return ("host", leg["lvol_id"], self._rows[mapping["node"]]["node"]["hostnqn"] or mapping["node"])
+
+
+def _path_repair(node, leg, address, state):
+    """Return how a path in a state comes back."""
+    if state is None:
+        return _converge(node)
+    if state == "deleting":
+        return f"if that lasts, its mirror lost all legs at once: restart SPDK on {node}, then {_converge(node)}"
+    return f"look at the network between {node} and {address}, where {leg['node']} listens"
 
 
 def _vhost(served, raid):

@@ -16,7 +16,7 @@ def storage_health(node, controllers):
     have is unknown: what was recorded of it before says nothing of now. States stay as they are.
     """
     by_serial = {controller["serial"]: controller["health"] for controller in controllers if controller["serial"]}
-    by_bdf = {controller["bdf"]: controller["health"] for controller in controllers if not controller["serial"]}
+    by_bdf = {each["bdf"]: each["health"] for each in controllers if each["bdf"] and not each["serial"]}
     return [
         {
             "kind": "disk",

@@ -1,9 +1,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Health, statistics and metrics by ansible-playbook, of controllers that every target can have and of drives."""
+"""Health, statistics and metrics by ansible-playbook, of storage nodes and of a compute node."""
 
 from __future__ import annotations
 
+from contextlib import closing
+
 import pytest
+from ansible_collections.excloud.diskengine.plugins.module_utils._drive_health import THRESHOLDS
+from ansible_collections.excloud.diskengine.plugins.module_utils._health import read_health
+from ansible_collections.excloud.diskengine.plugins.module_utils._rpc import Client
 from prometheus_client.parser import text_string_to_metric_families
 from support.ansible import play, run_playbook
 from support.documented import differences, own_keys, returned
@@ -11,16 +16,15 @@ from support.estate import make_estate, serial
 from support.targets import free_port, is_real
 
 NQN = "nqn.2024-01.io.excloud:health."
-SAYS_NOTHING = "it reports neither a temperature nor its spare capacity, as a target made of software does"
 
 
-def attach_self(target, *serials):
-    """Give a target controllers of its own subsystems, over TCP on loopback, each with this serial number."""
+def attach_self(target, controllers):
+    """Give a target that many controllers of its own subsystems, over TCP on loopback."""
     address = {"trtype": "TCP", "adrfam": "IPv4", "traddr": "127.0.0.1", "trsvcid": str(free_port())}
     target.call("nvmf_create_transport", {"trtype": "TCP"})
-    for number, name in enumerate(serials):
+    for number in range(controllers):
         nqn = {"nqn": f"{NQN}{number}"}
-        target.call("nvmf_create_subsystem", {**nqn, "serial_number": name, "allow_any_host": True})
+        target.call("nvmf_create_subsystem", {**nqn, "allow_any_host": True})
         target.call("nvmf_subsystem_add_listener", {**nqn, "listen_address": address})
         params = {"name": f"nvme{number}", "subnqn": nqn["nqn"], **address}
         target.call("bdev_nvme_attach_controller", params)
@@ -57,12 +61,11 @@ def health_column(conn):
 
 
 def test_health_of_disks_goes_to_their_rows(make_site):
-    """On any target: disks are found by serial, one that is not there is unknown, and states stay."""
-    site = make_site(disks_per_node=3, lvols=2)
-    names = [serial("storage-1", number) for number in range(3)]
-    attach_self(site.target, names[0], names[1])
-    site.conn.execute("UPDATE diskengine.disk SET state = 'FAULTY', health = 'ok' WHERE serial = %s", [names[1]])
-    site.conn.execute("UPDATE diskengine.disk SET state = 'RETIRED', health = 'ok' WHERE serial = %s", [names[2]])
+    """On any target: a disk that is not there is unknown, a controller of a remote one is none, and states stay."""
+    site = make_site(disks_per_node=2, lvols=2)
+    names = [serial("storage-1", number) for number in range(2)]
+    attach_self(site.target, 2)
+    site.conn.execute("UPDATE diskengine.disk SET state = 'RETIRED', health = 'ok' WHERE serial = %s", [names[1]])
     before = site.conn.execute("SELECT id, state, revision FROM diskengine.disk ORDER BY id").fetchall()
     site.target.call("bdev_nvme_disable_controller", {"name": "nvme1"})
     task = entry_point("health")
@@ -72,20 +75,16 @@ def test_health_of_disks_goes_to_their_rows(make_site):
     done = run(site.target, task, task, dsn=site.dsn)
     assert done.rc == 0, done.output
     assert done.changed == check.changed == {"storage-1": 1}
-    # The target at the other end is one of software and says nothing; a disabled controller is not even asked.
-    assert health_column(site.conn) == {names[0]: "unknown", names[1]: "unknown", names[2]: "ok"}
+    assert health_column(site.conn) == {names[0]: "unknown", names[1]: "ok"}
     assert site.conn.execute("SELECT id, state, revision FROM diskengine.disk ORDER BY id").fetchall() == before
     health = done.results("Read the health of the drives")[0]
     documented = returned("spdk_health_info")
     assert not differences(documented, own_keys("spdk_health_info", health), failed=False, check=False, where="health")
     first, second = health["controllers"]
-    assert (first["serial"], first["state"], first["bdf"]) == (names[0], "enabled", "")
-    assert first["reasons"] == [SAYS_NOTHING]
-    assert first["log"]["temperature_celsius"] is None and first["log"]["media_errors"] == 0
-    assert (second["log"], second["reasons"]) == (
-        None,
-        ["its health was not asked for, because the controller is in the state disabled"],
-    )
+    assert (first["health"], first["usable_paths"], first["bdf"], first["log"]) == ("ok", 1, "", None)
+    assert (second["health"], second["paths"][0]["state"]) == ("critical", "disabled")
+    asked = {call["method"] for call in site.target.recorder.requests}
+    assert "bdev_nvme_get_controller_health_info" not in asked  # a node that hangs would keep the answer
     assert site.mutations() == []
 
 
@@ -122,7 +121,7 @@ def test_health_of_local_drives(make_target, conn, dsn):
 
 def test_metrics_of_a_target(target, tmp_path):
     target.call("bdev_lvol_create", {"lvs_name": "lvs-0", "lvol_name": "7", "size_in_mib": 12})
-    attach_self(target, "SERIAL-1")
+    attach_self(target, 1)
     path = tmp_path / "collected" / "diskengine.prom"
     write = entry_point("metrics", storage_node_metrics_path=str(path), storage_node_metrics_drift={"missing": 2})
     check = run(target, write, check=True, diff=True)
@@ -141,7 +140,7 @@ def test_metrics_of_a_target(target, tmp_path):
     for family, clusters in (("size", store["total_data_clusters"]), ("free", store["free_clusters"]), ("used", 3)):
         assert found[(f"diskengine_lvstore_{family}_bytes", *labels)] == clusters * store["cluster_size"]
     assert found[("diskengine_lvstore_lvols", *labels)] == 1
-    assert found["diskengine_nvme_health", "storage-1", "nvme0", "", "SERIAL-1", "unknown"] == 1
+    assert found["diskengine_nvme_health", "storage-1", "nvme0", "", "", "ok"] == 1
     assert found["diskengine_drift_objects", "storage-1", "missing"] == 2
     disk, volume = done.result("Statistics")["bdevs"]
     for bdev, lvstore, name in ((disk, "", ""), (volume, "lvs-0", "7")):
@@ -159,12 +158,12 @@ def test_a_target_that_is_gone_or_not_started(make_target, tmp_path):
     path = tmp_path / "diskengine.prom"
     metrics_of = {"path": str(path), "node": "n"}
     tasks = [
-        {"name": module, f"excloud.diskengine.spdk_{module}": options, "ignore_errors": True}
+        {"name": module, f"excloud.diskengine.{module}": options, "ignore_errors": True}
         for module, options in (
-            ("health_info", {}),
-            ("iostat_info", {}),
-            ("metrics", metrics_of),
-            ("metrics", {**metrics_of, "socket": str(tmp_path / "none")}),
+            ("spdk_health_info", {}),
+            ("spdk_iostat_info", {}),
+            ("spdk_metrics", metrics_of),
+            ("spdk_metrics", {**metrics_of, "socket": str(tmp_path / "none")}),
         )
     ]
     done = run(waiting, *tasks)
@@ -173,3 +172,123 @@ def test_a_target_that_is_gone_or_not_started(make_target, tmp_path):
     assert ["waits for framework_start_init" in message for message in messages] == [True, True, True, False]
     assert "there is no socket" in messages[-1]
     assert metrics(path) == {("diskengine_target_up", "n"): 0}
+
+
+class Ward:
+    """A compute node with two volumes, each a mirror behind a vhost controller."""
+
+    def __init__(self, fleet, path):
+        self.fleet, self.target, self.path = fleet, fleet.compute, path
+        done = fleet.site()
+        assert done.rc == 0, done.output
+        self.legs = fleet.rows("v_lvol")
+        self.first, self.second = fleet.estate.volumes
+
+    def look(self):
+        """Run both entry points; return the health of the volumes by id, what the module returned, and the metrics."""
+        self.fleet.clear()
+        role = {"name": "excloud.diskengine.compute_node"}
+        tasks = [
+            {"name": entry, "ansible.builtin.include_role": {**role, "tasks_from": entry}}
+            for entry in ("health", "metrics")
+        ]
+        settings = {"dsn": self.fleet.dsn, "socket": self.target.socket, "metrics_path": str(self.path)}
+        hosts = {"compute-1": {f"compute_node_{name}": value for name, value in settings.items()}}
+        done = run_playbook(play(*tasks, hosts="compute-1"), {"all": {"hosts": hosts}})
+        assert done.rc == 0 and not self.fleet.sent(), done.output
+        health = done.result("Read the health of mirrors, paths and vhost controllers")
+        documented = returned("spdk_health_info")
+        own = own_keys("spdk_health_info", health)
+        assert not differences(documented, own, failed=False, check=False, where="health")
+        volumes = done.result("Keep the health of the volumes")["ansible_facts"]["compute_node_volumes"]
+        return {each["volume"]: each for each in volumes}, health, metrics(self.path)
+
+    def now(self, kind):
+        """What the module would say of this kind at once, by name."""
+        with Client(self.target.direct, 60) as client:
+            return {each["name"]: each for each in read_health(client, THRESHOLDS)[kind]}
+
+    def export(self, verb, leg):
+        """Add or remove the listener of a leg."""
+        (listener,) = leg["listeners"]
+        address = {name: str(listener[name]) for name in ("trtype", "adrfam", "traddr", "trsvcid")}
+        method = f"nvmf_subsystem_{verb}_listener"
+        self.fleet.targets[leg["node"]].call(method, {"nqn": leg["nqn"], "listen_address": address})
+
+    def legs_of(self, volume):
+        return [leg for leg in self.legs if leg["volume_id"] == volume]
+
+    def raids(self):
+        return {each["name"]: each for each in self.target.call("bdev_raid_get_bdevs", {"category": "all"})}
+
+    def states(self):
+        return [path["state"] for each in self.target.call("bdev_nvme_get_controllers") for path in each["ctrlrs"]]
+
+
+def test_health_of_a_compute_node(make_fleet, tmp_path):
+    """Each condition that a mirror, a path and a vhost controller can be in, as facts and for Prometheus."""
+    ward = Ward(make_fleet(2), tmp_path / "node.prom")
+    target, fleet = ward.target, ward.fleet
+    first, second = (f"raid_{volume}" for volume in (ward.first, ward.second))
+    with closing(fleet.connect(fleet.estate.mappings[0])):
+        volumes, health, found = ward.look()
+    assert [(each["condition"], each["health"], each["reasons"]) for each in volumes.values()] == [
+        ("in_sync", "ok", []),
+        ("in_sync", "ok", []),
+    ]
+    assert [each["usable_paths"] for each in health["controllers"]] == [1, 1, 1, 1]
+    assert [len(each["sessions"]) for each in health["vhosts"]] == [1, 0]
+    assert found["diskengine_vhost_sessions", "compute-1", f"vhost{fleet.estate.mappings[0]}"] == 1
+    assert found["diskengine_raid_condition", "compute-1", first, "raid1", "in_sync"] == 1
+
+    # A leg is taken out and comes back, slowly. Its name and UUID are forgotten meanwhile; the rows know it.
+    target.call("bdev_raid_set_options", {"process_max_bandwidth_mb_sec": 1})
+    lost = ward.raids()[first]["base_bdevs_list"][1]["name"]
+    target.call("bdev_raid_remove_base_bdev", {"name": lost})
+    fleet.until(lambda: ward.raids()[first]["num_base_bdevs_operational"] == 1)
+    volumes, health, found = ward.look()
+    (leg,) = [each for each in volumes[ward.first]["legs"] if not each["present"]]
+    assert (leg["bdev"], volumes[ward.first]["condition"]) == (lost, "degraded")
+    assert volumes[ward.second]["health"] == "ok"
+    assert volumes[ward.first]["reasons"][0].endswith(f"; it lacks lvol {leg['lvol_id']} on {leg['node']}")
+    assert found["diskengine_raid_members_present", "compute-1", first, "raid1"] == 1
+    target.call("bdev_raid_add_base_bdev", {"raid_bdev": first, "base_bdev": lost})
+    rebuilt = ward.now("raids")[first]
+    assert (rebuilt["condition"], rebuilt["health"], rebuilt["rebuilding"]) == ("rebuilding", "warning", lost)
+    assert 0 <= rebuilt["percent"] < 100 and rebuilt["reasons"][0].endswith(f"({rebuilt['percent']} %)")
+
+    # A path that is lost is seen while the mirror still counts on it. Both legs at once, and it is stuck.
+    one, other = ward.legs_of(ward.second)
+    ward.export("remove", one)
+    fleet.until(lambda: "reconnect_is_delayed" in ward.states())
+    waits = ward.now("raids")[second]
+    assert (waits["condition"], waits["health"]) == ("in_sync", "warning")
+    assert [each["usable_paths"] for each in ward.now("controllers").values()].count(0) == 1
+    ward.export("remove", other)
+    fleet.until(lambda: ward.states().count("deleting") == 2)
+
+    # A controller is disabled, and one whose path has no time to come back has failed.
+    storage, nqn = fleet.targets["storage-1"], {"nqn": f"{NQN}far"}
+    address = {"trtype": "TCP", "adrfam": "IPv4", "traddr": "127.0.0.1", "trsvcid": str(free_port())}
+    storage.call("nvmf_create_subsystem", {**nqn, "allow_any_host": True})
+    storage.call("nvmf_subsystem_add_listener", {**nqn, "listen_address": address})
+    target.call("bdev_nvme_attach_controller", {"name": "far", "subnqn": nqn["nqn"], **address})
+    storage.call("nvmf_delete_subsystem", nqn)
+    disabled = lost.removesuffix("n1")
+    target.call("bdev_nvme_disable_controller", {"name": disabled})
+    fleet.until(lambda: {"failed", "disabled"} <= set(ward.states()))
+    volumes, health, found = ward.look()
+    states = {each["name"]: (each["state"], each["health"]) for each in health["controllers"]}
+    assert states["far"] == ("failed", "critical") and states[disabled] == ("disabled", "critical")
+    assert volumes[ward.first]["health"] == "critical"
+    stuck = volumes[ward.second]
+    assert (stuck["condition"], stuck["health"]) == ("stalled", "critical")
+    assert stuck["reasons"][0].startswith("its mirror is stalled: no member of it can be reached")
+    assert sorted(stuck["reasons"][1:]) == sorted(
+        f"lvol {leg['id']} on {leg['node']} has 0 usable of 1 paths" for leg in (one, other)
+    )
+    assert found["diskengine_raid_condition", "compute-1", second, "raid1", "stalled"] == 1
+    ups = {key[2]: value for key, value in found.items() if key[0] == "diskengine_nvme_path_up"}
+    assert sorted(ups.values()) == [0, 0, 0, 0, 1] and ups["far"] == ups[disabled] == 0
+    if target.is_running():
+        target.kill()  # it would not end by itself

@@ -185,6 +185,15 @@ class Bdevs:
         """Whether a bdev has this name or alias."""
         return name in self.by_name or name in self.by_alias
 
+    def hide(self, bdev: Bdev) -> bool:
+        """Find a bdev no more, though who has it open keeps it; false if it was not there."""
+        if self.by_name.get(bdev.name) is not bdev:
+            return False
+        del self.by_name[bdev.name]
+        for alias in bdev.aliases:
+            self.by_alias.pop(alias, None)
+        return True
+
     def notify(self, kind: str, name: str) -> None:
         """Record an event for notify_get_notifications."""
         self.notifications.append({"type": kind, "ctx": name[:EVENT_NAME], "id": len(self.notifications)})
@@ -211,11 +220,8 @@ def register(target: Any, bdev: Bdev) -> None:
 def unregister(target: Any, bdev: Bdev) -> None:
     """Remove a bdev; everything on top of it is told (contract section 4: deleting never refuses)."""
     registry = target.bdevs
-    if registry.by_name.get(bdev.name) is not bdev:
+    if not registry.hide(bdev) and not bdev.holders:
         return
-    del registry.by_name[bdev.name]
-    for alias in bdev.aliases:
-        registry.by_alias.pop(alias, None)
     for holder in list(bdev.holders):
         holder.bdev_removed(target, bdev)
     bdev.holders.clear()

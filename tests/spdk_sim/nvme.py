@@ -100,6 +100,7 @@ class Path:
         self.alternates: list[dict[str, str]] = []
         self.disabled = False
         self.lost_at: float | None = None
+        self.given_up = False
 
     @property
     def address(self) -> dict[str, str]:
@@ -123,6 +124,8 @@ class Path:
     @property
     def state(self) -> str:
         """The state as bdev_nvme_get_controllers names it."""
+        if self.given_up:
+            return "deleting"
         if self.disabled:
             return "disabled"
         if self.lost_at is None:
@@ -284,7 +287,7 @@ def next_event(target: Any) -> float | None:
         path.lost_at + path.loss_timeout
         for controller in target.nvme_controllers.values()
         for path in controller.paths
-        if path.lost_at is not None and path.loss_timeout > 0
+        if path.lost_at is not None and path.loss_timeout > 0 and not path.given_up
     ]
     return min(times, default=None)
 
@@ -317,11 +320,30 @@ def _refresh_path(target: Any, controller: Controller, path: Path) -> None:
             bdev.chosen = False
         path.disconnect()
         path.lost_at = target.now
-    if path.reachable(controller.hostnqn) and _reconnects(target, controller, path):
+    if not path.given_up and path.reachable(controller.hostnqn) and _reconnects(target, controller, path):
         return
     if 0 < path.loss_timeout <= target.now - path.lost_at:
+        if len(controller.paths) == 1 and _is_awaited(target, controller):
+            path.given_up = True
+            target.nvme_seen = None
+            for bdev in controller.bdevs.values():
+                target.bdevs.hide(bdev)
+            return
         path.keys.release()
         controller.paths.remove(path)
+
+
+def _is_awaited(target: Any, controller: Controller) -> bool:
+    """Whether a RAID cannot let go of a controller's bdevs (docs/spdk-facts.md).
+
+    It first writes into the superblocks of its other legs that one is gone, and waits for those that are lost too.
+    """
+    for raid in target.raids.values():
+        legs = [slot.bdev for slot in raid.present] if raid.superblock else []
+        if any(bdev in legs for bdev in controller.bdevs.values()):
+            others = [leg for leg in legs if isinstance(leg, NvmeBdev) and leg.controller is not controller]
+            return any(all(path.lost_at is not None for path in leg.controller.paths) for leg in others)
+    return False
 
 
 def _reconnects(target: Any, controller: Controller, path: Path) -> bool:

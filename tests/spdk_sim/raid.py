@@ -463,6 +463,9 @@ def delete(target: Any, params: Params) -> Any:
     own = target.bdevs.by_name.get(raid.name)
     if raid.state == "online" and own is not None:
         bdevs.unregister(target, own)
+    while any(target.bdevs.find(slot.name) is None for slot in raid.present):  # its controller is being given up
+        raid.state = "offline"
+        yield
     if params.clear_sb and raid.superblock:
         target.disks.erase(f"raid:{raid.uuid}")
         for slot in raid.present:

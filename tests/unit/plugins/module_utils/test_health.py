@@ -1,16 +1,29 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The health of controllers: each threshold on both sides, what is not reported, and targets that do not answer."""
+"""Health: of drives each threshold on both sides and what is not reported; of paths, RAIDs and vhost controllers."""
 
 from __future__ import annotations
 
 import pytest
-from ansible_collections.excloud.diskengine.plugins.module_utils._health import (
-    CONTROLLERS,
+from ansible_collections.excloud.diskengine.plugins.module_utils._drive_health import (
     FIELDS,
     THRESHOLDS,
     classify,
-    read_health,
     read_log,
+)
+from ansible_collections.excloud.diskengine.plugins.module_utils._graph import (
+    Controller,
+    Graph,
+    Member,
+    Path,
+    Raid,
+    Vhost,
+)
+from ansible_collections.excloud.diskengine.plugins.module_utils._health import read_health
+from ansible_collections.excloud.diskengine.plugins.module_utils._naming import Address
+from ansible_collections.excloud.diskengine.plugins.module_utils._serving_health import (
+    describe_raid,
+    describe_remote,
+    describe_vhost,
 )
 from ansible_collections.excloud.diskengine.tests.unit.plugins.module_utils.serving import serving
 from spdk_sim import Target, fabric
@@ -124,8 +137,8 @@ def _drives():
 
 def read(served, timeout=30.0):
     with served.connect(timeout) as client:
-        found = read_health(client, client.read([CONTROLLERS])[0], THRESHOLDS)
-    return {controller["bdf"]: controller for controller in found}
+        found = read_health(client, THRESHOLDS)
+    return {controller["bdf"]: controller for controller in found["controllers"]}
 
 
 def test_drives_are_read_at_once(drives):
@@ -167,3 +180,98 @@ def test_one_that_is_not_connected_is_not_asked(drives):
     assert "the state failed" in found[DRIVES[1]]["reasons"][0]
     asked = [call["params"] for call in served.log.calls if call["method"].endswith("health_info")]
     assert asked == [{"name": "nvme2"}]
+
+
+def remote(*states):
+    """A controller over TCP with a path in each of these states."""
+    paths = tuple(Path(Address("TCP", "IPv4", f"10.0.0.{n}", "4420"), state, {}) for n, state in enumerate(states, 1))
+    return describe_remote(Controller("c", "TCP", "10.0.0.1", states[0], "nqn", "host", paths))
+
+
+@pytest.mark.parametrize(
+    ("states", "health", "usable"),
+    [
+        (["enabled", "enabled"], "ok", 2),
+        (["enabled", "reconnect_is_delayed"], "warning", 1),
+        (["failed", "enabled"], "warning", 1),
+        (["resetting"], "critical", 0),
+        (["disabled", "failed"], "critical", 0),
+        (["a word of a later release"], "critical", 0),
+    ],
+)
+def test_a_controller_is_as_good_as_its_paths(states, health, usable):
+    found = remote(*states)
+    assert (found["health"], found["usable_paths"], found["log"]) == (health, usable, None)
+    assert len(found["reasons"]) == len(states) - usable
+    assert [path["state"] for path in found["paths"]] == states
+
+
+def test_a_path_is_named_with_its_state_in_both_words():
+    assert remote("enabled", "reconnect_is_delayed")["reasons"] == [
+        "its path TCP 10.0.0.2:4420 is reconnecting (reconnect_is_delayed)"
+    ]
+    assert remote("failed")["reasons"] == ["its path TCP 10.0.0.1:4420 is failed"]
+
+
+def test_a_path_that_is_used_only_after_a_failover_is_no_path_yet():
+    address = Address("TCP", "IPv4", "10.0.0.1", "4420")
+    paths = (Path(address, "enabled", {}), Path(address._replace(trsvcid="4421"), "enabled", {}, True))
+    assert describe_remote(Controller("c", "TCP", "10.0.0.1", "enabled", "nqn", "", paths))["usable_paths"] == 1
+
+
+def raid(state="online", present=(True, True), rebuilding="", lost=()):
+    """A mirror of c1n1 and c2n1 as users read it; the controllers of some members are lost."""
+    members = tuple(Member(f"c{n}n1" if there else "", "u", there) for n, there in enumerate(present, 1))
+    graph = Graph(None)
+    for number in (1, 2):
+        path = Path(Address("TCP", "IPv4", "10.0.0.1", "4420"), "deleting" if number in lost else "enabled", {})
+        graph.controllers[f"c{number}"] = Controller(f"c{number}", "TCP", "10.0.0.1", path.state, "nqn", "", (path,))
+    return describe_raid(Raid("r", "u", "raid1", state, True, 0, members, rebuilding, 37 if rebuilding else 0), graph)
+
+
+@pytest.mark.parametrize(
+    ("case", "condition", "health", "reasons"),
+    [
+        ({}, "in_sync", "ok", []),
+        ({"rebuilding": "c2n1"}, "rebuilding", "warning", ["c2n1 is brought in sync (37 %)"]),
+        ({"present": (True, False)}, "degraded", "critical", ["it has 1 of 2 members (c1n1)"]),
+        ({"lost": (2,)}, "in_sync", "warning", ["its member c2n1 is given up (deleting)"]),
+        (
+            {"lost": (1, 2)},
+            "stalled",
+            "critical",
+            [
+                "no member of it can be reached, so that all I/O waits",
+                "its member c1n1 is given up (deleting)",
+                "its member c2n1 is given up (deleting)",
+            ],
+        ),
+        ({"present": (True, False), "lost": (1,)}, "stalled", "critical", None),
+        (
+            {"state": "configuring", "present": (False, True)},
+            "configuring",
+            "critical",
+            ["it has 1 of 2 members (c2n1) and serves nothing"],
+        ),
+        (
+            {"state": "offline", "present": (False, False)},
+            "offline",
+            "critical",
+            ["it has 0 of 2 members (none) and serves nothing"],
+        ),
+        ({"state": "a later word"}, "a later word", "unknown", None),
+    ],
+)
+def test_conditions_of_a_raid(case, condition, health, reasons):
+    found = raid(**case)
+    assert (found["condition"], found["health"]) == (condition, health)
+    assert found["percent"] == (37 if case.get("rebuilding") else None)
+    assert reasons is None or found["reasons"] == reasons
+
+
+def test_a_vhost_controller_is_as_good_as_its_bdev():
+    good = Vhost("vhost1", "raid_1", "/run/vhost1", 1, False, ("s",))
+    assert [describe_vhost(each)["health"] for each in (good, good._replace(sessions=()))] == ["ok", "ok"]
+    assert describe_vhost(good._replace(bdev=None))["health"] == "critical"
+    scsi = good._replace(bdev=None, scsi=())
+    assert describe_vhost(scsi)["health"] == "ok"

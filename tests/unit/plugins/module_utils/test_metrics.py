@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.excloud.diskengine.plugins.module_utils import _iostat, _metrics
+from ansible_collections.excloud.diskengine.plugins.module_utils._drive_health import FIELDS, THRESHOLDS
 from ansible_collections.excloud.diskengine.plugins.module_utils._errors import DiskengineError, Refusal
-from ansible_collections.excloud.diskengine.plugins.module_utils._health import FIELDS, THRESHOLDS
 from ansible_collections.excloud.diskengine.plugins.module_utils._metrics import FAMILIES, Sample, Wanted, render
 from ansible_collections.excloud.diskengine.tests.unit.plugins.module_utils.helpers import add_lvstore
 from ansible_collections.excloud.diskengine.tests.unit.plugins.module_utils.serving import serving
@@ -88,6 +88,23 @@ def test_names_follow_the_rules_of_prometheus():
         assert about.endswith(".") and "\n" not in about and "\\" not in about
 
 
+def add_mirror(target):
+    """Give the target a controller over a fabric, and a mirror that is rebuilt, behind a vhost controller."""
+    address = {"trtype": "TCP", "adrfam": "IPv4", "traddr": "127.0.0.1", "trsvcid": "4420"}
+    target.call("nvmf_create_transport", {"trtype": "TCP"})
+    target.call("nvmf_create_subsystem", {"nqn": "nqn.2024-01.io.excloud:far", "allow_any_host": True})
+    target.call("nvmf_subsystem_add_listener", {"nqn": "nqn.2024-01.io.excloud:far", "listen_address": address})
+    attach = {"name": "far", "subnqn": "nqn.2024-01.io.excloud:far", **address}
+    target.call("bdev_nvme_attach_controller", attach)
+    for name in ("m0", "m1"):
+        target.call("bdev_malloc_create", {"name": name, "num_blocks": 1 << 20, "block_size": 512})
+    target.call("bdev_raid_create", {"name": "r", "raid_level": "raid1", "base_bdevs": ["m0", "m1"]})
+    target.raid_options["process_max_bandwidth_mb_sec"] = 1  # which not every release can be told
+    target.call("bdev_raid_remove_base_bdev", {"name": "m1"})
+    target.call("bdev_raid_add_base_bdev", {"raid_bdev": "r", "base_bdev": "m1"})
+    target.call("vhost_create_blk_controller", {"ctrlr": "v", "dev_name": "r"})
+
+
 @pytest.mark.parametrize("release", RELEASES)
 def test_everything_of_a_target(release, tmp_path):
     target = Target(release=release)
@@ -99,6 +116,7 @@ def test_everything_of_a_target(release, tmp_path):
     target.call("bdev_lvol_create", {"lvs_name": "lvs", "lvol_name": "7", "size_in_mib": 12})
     target.call("bdev_lvol_snapshot", {"lvol_name": "lvs/7", "snapshot_name": "s"})
     (lvol,) = target.call("bdev_get_bdevs", {"name": "lvs/7"})
+    add_mirror(target)
     path = tmp_path / "a" / "node.prom"
     with serving(target) as served:
         wanted = Wanted(str(path), "n1", THRESHOLDS, {"missing": 2, "extra": "0"})
@@ -126,7 +144,16 @@ def test_everything_of_a_target(release, tmp_path):
     }.items():
         assert only(found[family], **drive) == value, family
     assert only(found["diskengine_nvme_health"], **drive, health="critical") == 1
-    assert sum(found["diskengine_nvme_health"].values()) == 1
+    assert sum(found["diskengine_nvme_health"].values()) == 2
+    assert only(found["diskengine_nvme_health"], controller="far", health="ok") == 1
+    assert only(found["diskengine_nvme_path_up"], controller="far", trsvcid="4420") == 1
+    assert only(found["diskengine_raid_condition"], raid="r", condition="rebuilding") == 1
+    assert sum(found["diskengine_raid_condition"].values()) == sum(found["diskengine_raid_health"].values()) == 1
+    assert only(found["diskengine_raid_health"], raid="r", level="raid1", health="warning") == 1
+    assert only(found["diskengine_raid_members"], raid="r") == only(found["diskengine_raid_members_present"]) == 2
+    assert only(found["diskengine_raid_rebuilt_ratio"], raid="r") == 0
+    assert only(found["diskengine_vhost_health"], vhost="v", health="ok") == 1
+    assert only(found["diskengine_vhost_sessions"], vhost="v") == 0
     store = {"lvstore": "lvs", "uuid": uuid, "bdev": "disk-lvs"}
     free, used, size = (only(found[f"diskengine_lvstore_{part}_bytes"], **store) for part in ("free", "used", "size"))
     assert (used, free + used) == (12 << 20, size)

@@ -173,6 +173,7 @@ def raid_without_a_member(case):
 
 
 def raid_with_a_stranger(case):
+    case.compute["bdevs"].append({"name": "mallory"})
     case.raid["members"].append({"name": "mallory", "present": True})
 
 
@@ -318,7 +319,7 @@ CONVERGE = "excloud.diskengine.site --limit "
         (raid_with_a_stranger, ("raid", "raid_17", "compute-1"), "has mallory", "find out which"),
         (no_namespace_seen, ("base bdev", BASE, "compute-1"), "is not there", f"detach {name(2)}"),
         (no_controller, ("controller", name(2), "compute-1"), "is not attached", CONVERGE + "compute-1"),
-        (path_down, ("path", "TCP 10.0.0.2:4420", "compute-1"), "reconnect_is_delayed", "look at the network"),
+        (path_down, ("path", "TCP 10.0.0.2:4420", "compute-1"), "reconnecting (reconnect_is_delayed)", "the network"),
         (path_missing, ("path", "TCP 10.0.0.2:4420", "compute-1"), "is not attached", CONVERGE + "compute-1"),
         (compute_unread, ("target", "SPDK", "compute-1"), "Failed to connect to the host", "is up"),
         (storage_unread, ("target", "SPDK", STORAGE), "the target does not answer", "answers"),
@@ -350,6 +351,83 @@ def test_the_first_broken_link(broken, link, found, repair):
     named, said, cure = first(case.walk(mapping=3))
     assert named == link
     assert found in said and repair in cure
+
+
+def both_paths(case, state):
+    for controller in case.compute["controllers"]:
+        controller["paths"][0]["state"] = state
+
+
+def both_paths_down(case):
+    both_paths(case, "reconnect_is_delayed")
+
+
+def both_legs_given_up(case):
+    """The mirror says that it has both, but their bdevs are gone and their controllers never end."""
+    both_paths(case, "deleting")
+    case.compute["bdevs"] = case.compute["bdevs"][:1]
+
+
+@pytest.mark.parametrize(
+    ("cause", "link", "cure"),
+    [
+        (no_vhost, "vhost", CONVERGE + "compute-1"),
+        (no_bdev_behind_vhost, "vhost", CONVERGE + "compute-1"),
+        (no_session, "session", "start the VM"),
+        (both_paths_down, "path", "look at the network"),
+        (both_legs_given_up, "path", "restart SPDK on compute-1"),
+        (storage_unread, "target", "see that storage-2 is up"),
+    ],
+)
+def test_a_guests_write_hangs(cause, link, cure):
+    case = Case()
+    cause(case)
+    (named, _object, _node), _said, repair = first(case.walk(mapping=3))
+    assert named == link and cure in repair
+
+
+@pytest.mark.parametrize(
+    ("cause", "link", "node"),
+    [
+        (lambda case: None, "raid", "compute-1"),
+        (no_controller, "controller", "compute-1"),
+        (path_down, "path", "compute-1"),
+        (no_listener, "listener", STORAGE),
+        (no_namespace, "namespace", STORAGE),
+        (no_lvstore, "lvstore", STORAGE),
+        (row_deleting, "row", "database"),
+    ],
+)
+def test_a_raid_stays_configuring(cause, link, node):
+    """What keeps its leg away is named, and the mirror itself only when nothing does."""
+    case = Case()
+    raid_configuring(case)
+    cause(case)
+    case.compute["bdevs"] = [each for each in case.compute["bdevs"] if link == "raid" or each["name"] != BASE]
+    (named, _object, where), _said, _repair = first(case.walk())
+    assert (named, where) == (link, node)
+
+
+@pytest.mark.parametrize(
+    ("cause", "link"),
+    [
+        (no_subsystem, "subsystem"),
+        (no_listener, "listener"),
+        (host_not_allowed, "host"),
+        (no_lvstore, "lvstore"),
+        (row_creating, "row"),
+        (row_without_placement, "row"),
+        (node_without_hostnqn, "row"),
+    ],
+)
+def test_a_new_volume_cannot_be_connected_to(cause, link):
+    """Nothing of it is on the compute node yet, and the cause is on the storage node or in the rows."""
+    case = Case()
+    case.mapping["state"] = "ASSIGNED"
+    cause(case)
+    case.without_controller(2)
+    case.without_mirror()
+    assert first(case.walk())[0][0] == link
 
 
 def test_links_that_a_broken_one_beneath_explains_have_no_repair():
