@@ -278,7 +278,7 @@ def wishing(conn, dry_run=False):
 
 
 def wish(conn, kind, rows):
-    """Makes wishes: one call of the function for kind (volume or mapping), within wishing().
+    """Makes wishes: one call of the function for kind (volume, mapping or disk), within wishing().
 
     rows are as docs/database.md describes. Returns one dict per row, in order, with id, outcome (changed, unchanged,
     stale or refused) and reason. No rows, no call.
@@ -291,14 +291,40 @@ def wish(conn, kind, rows):
 
 def read_volumes(conn, names):
     """The volumes of these names: {name: row of v_volume, with its rows of v_lvol and v_mapping as lvols, mappings}."""
-    volumes = {row["id"]: {**row, "lvols": [], "mappings": []} for row in _rows(conn, "v_volume", "id", names, "name")}
+    volumes = _with_parts(conn, _rows(conn, "v_volume", "id", names, "name"))
+    return {row["name"]: row for row in volumes}
+
+
+def read_lvols_on(conn, disk):
+    """The replicas on a disk: rows of v_lvol."""
+    return _of(conn, "v_lvol", "disk_id", [disk])
+
+
+def read_volumes_on(conn, disk):
+    """The volumes that have a replica on a disk, each as in read_volumes(), by id."""
+    found = [row["volume_id"] for row in read_lvols_on(conn, disk)]
+    return _with_parts(conn, _of(conn, "v_volume", "id", found))
+
+
+def read_disks(conn, column, value):
+    """The disks whose id or serial (column) is this: rows of v_disk."""
+    return _of(conn, "v_disk", column, [value])
+
+
+def _with_parts(conn, rows):
+    volumes = {row["id"]: {**row, "lvols": [], "mappings": []} for row in rows}
     for kind in ("lvol", "mapping"):
-        query = driver().sql.SQL("SELECT to_jsonb(v) FROM {} AS v WHERE v.volume_id = ANY (%s) ORDER BY v.id").format(
-            driver().sql.Identifier(SCHEMA, KINDS[kind].view)
-        )
-        for (row,) in conn.execute(query, [list(volumes)]):
+        for row in _of(conn, KINDS[kind].view, "volume_id", list(volumes)):
             volumes[row["volume_id"]][KINDS[kind].key].append(row)
-    return {row["name"]: row for row in volumes.values()}
+    return list(volumes.values())
+
+
+def _of(conn, view, column, values):
+    sql = driver().sql
+    query = sql.SQL("SELECT to_jsonb(v) FROM {} AS v WHERE v.{} = ANY (%s) ORDER BY v.id").format(
+        sql.Identifier(SCHEMA, view), sql.Identifier(column)
+    )
+    return [row for (row,) in conn.execute(query, [values])]
 
 
 def read_room(conn):

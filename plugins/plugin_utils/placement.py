@@ -58,6 +58,10 @@ class Disks:
         """What can take nothing at all: ``[{node, disk, why}]``, with no disk if it is the node."""
         return _unique(why.of(self._rows[disk]) for disk, why in self._unfit.items())
 
+    def is_up(self, disk: int) -> bool:
+        """Tell whether a disk serves what is on it."""
+        return self._rows[disk]["state"] == "UP"
+
     def place(self, demand: Demand) -> tuple[list[Row], list[Row]]:
         """Choose disks and take the room.
 
@@ -80,7 +84,7 @@ class Disks:
         """Take the room that replicas (rows of v_lvol) need to grow to so many bytes. Raises Refusal, taking none."""
         for lvol in lvols:
             row = self._rows[lvol["disk_id"]]
-            if row["state"] != "UP" or _is_unknown(row):
+            if row["state"] != "UP" or row["draining"] or _is_unknown(row):
                 why = self._unfit[lvol["disk_id"]].why
             elif (needed := _whole(to, row) - _whole(lvol["size_bytes"], row)) > row["room_bytes"]:
                 why = _no_room(needed, row).why
@@ -145,6 +149,8 @@ def _unfitness(row: Row) -> _Hindrance | None:
     why = None
     if row["state"] != "UP":
         why = f"the disk is {row['state']}"
+    elif row["draining"]:
+        why = "the disk is being drained"
     elif row["health"] == "critical":
         why = "the health of the disk is critical"
     elif _is_unknown(row):

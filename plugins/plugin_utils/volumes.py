@@ -105,6 +105,44 @@ def _plan_one(options: Row, volume: Row | None, disks: Disks) -> Row:
     return _decided(wish, placement, rejected)
 
 
+def plan_drain(options: Row, volumes: list[Row], disk: int, disks: Disks) -> list[Row]:
+    """Return, as plan_volumes() does, how each volume gives up its replica on a disk and gets another elsewhere.
+
+    ``options`` are those of the module disk, ``volumes`` those with a replica on it. One without a healthy replica
+    elsewhere is refused. So is one that no VM has, unless ``allow_unmapped``: only a mirror gives a new replica its
+    data.
+    """
+    anywhere = {"thin": None, "clear_method": None, "nodes": None, "disks": None, **options}
+    return [_moved(anywhere, volume, disk, disks) for volume in volumes]
+
+
+def _moved(options: Row, volume: Row, disk: int, disks: Disks) -> Row:
+    kept = [lvol for lvol in _kept(volume) if lvol["disk_id"] != disk]
+    leaving = [lvol for lvol in _kept(volume) if lvol["disk_id"] == disk]
+    if not leaving:
+        return _decided(None)
+    try:
+        _require_healthy(volume, kept, disks, options["allow_unmapped"])
+        lvols, placement, rejected = _replicas(options, {}, volume, kept, disks, like=leaving[0])
+    except Refusal as refusal:
+        return {"reason": str(refusal)}
+    going = [{"id": lvol["id"], "revision": lvol["revision"], "state": "DELETING"} for lvol in leaving]
+    wish = {"id": volume["id"], "revision": volume["revision"], "lvols": going + lvols}
+    return _decided(wish, placement, rejected)
+
+
+def _require_healthy(volume: Row, kept: list[Row], disks: Disks, allow_unmapped: bool) -> None:
+    """Raise Refusal unless a volume can do without its other replicas; one that no mirror ever had holds no data."""
+    if all(lvol["membership"] == "NONE" for lvol in volume["lvols"]):
+        return
+    healthy = [lvol for lvol in kept if lvol["state"] == "UP" and lvol["membership"] == "IN_SYNC"]
+    if not any(disks.is_up(lvol["disk_id"]) for lvol in healthy):
+        found = ", ".join(f"lvol {lvol['id']} on {lvol['node']} {lvol['state']}, {lvol['membership']}" for lvol in kept)
+        raise Refusal(f"no other replica is UP and IN_SYNC on a disk that is UP (others: {found or 'none'})")
+    if all(mapping["state"] in ("DETACHING", "DETACHED") for mapping in volume["mappings"]) and not allow_unmapped:
+        raise Refusal("it is not mapped, so nothing would give a new replica its data; map it, or say allow_unmapped")
+
+
 def _decided(wish: Row | None, placement: list[Row] | None = None, rejected: list[Row] | None = None) -> Row:
     return {"wish": wish, "placement": placement or [], "rejected": rejected or []}
 
@@ -172,10 +210,12 @@ def _growth(kept: list[Row], size: int, disks: Disks) -> list[Row]:
     ]
 
 
-def _replicas(options: Row, changes: Row, volume: Row, kept: list[Row], disks: Disks) -> tuple[list, list, list]:
+def _replicas(
+    options: Row, changes: Row, volume: Row, kept: list[Row], disks: Disks, like: Row | None = None
+) -> tuple[list, list, list]:
     """Return the replicas that a volume lacks, as wishes, with their placement and what was passed over."""
     wanted = {**volume, **changes}
-    like = kept[0] if kept else {"thin": False, "clear_method": "unmap"}
+    like = like or (kept[0] if kept else {"thin": False, "clear_method": "unmap"})
     demand = Demand(
         size=wanted["size_bytes"] + SUPERBLOCK,
         count=max(wanted["replicas"] - len(kept), 0),

@@ -260,6 +260,59 @@ def test_mappings(desk, conn):
     assert rows == [(COMPUTE, "DETACHED"), ("compute-2", "ATTACHED")]
 
 
+def test_a_disk_is_taken_out_of_use(desk, conn):
+    """Replicas move while a healthy one stays elsewhere; what would cost the last one is named and stays."""
+    names = ("mapped", "unmapped", "unused", "lame")
+    desk.wish(
+        ("volume", {"volumes": [{"name": name, "size": "1GiB", "disks": [1, 3]} for name in names]}),
+        ("volume_mapping", {"mappings": [{"volume": name, "node": COMPUTE} for name in ("mapped", "lame")]}),
+    )
+    converged(conn)
+    conn.execute("UPDATE diskengine.node SET state = 'cordoned' WHERE name = 'storage-3'")
+    conn.execute(
+        "UPDATE diskengine.lvol AS l SET membership = CASE WHEN v.name = 'lame' AND l.disk_id = 3 THEN 'JOINING' "
+        "ELSE 'IN_SYNC' END FROM diskengine.volume AS v WHERE v.id = l.volume_id AND v.name <> 'unused'"
+    )
+    drained = ("disk", {"serial": "storage-1-disk-0", "state": "drained"})
+    before = desk.table()
+    (preview,) = desk.wish(drained, check=True, diff=True)
+    assert desk.table() == before
+    done, again = desk.wish(drained, ("disk", {"id": 1, "state": "drained", "allow_unmapped": True}), diff=True)
+    for result in (preview, done):
+        assert [row["outcome"] for row in result["moved"]] == ["changed", "refused", "changed", "refused"]
+    assert preview["moved"] == done["moved"] and preview["diff"] == done["diff"] and done["disk"]["draining"]
+    assert "volume unmapped: refused, it is not mapped, so nothing would give a new replica its data" in done["msg"]
+    assert "volume lame: refused, no other replica is UP and IN_SYNC on a disk that is UP (others: lvol" in done["msg"]
+    assert {entry["disk"] for row in done["moved"] for entry in row["placement"]} == {2}
+    assert done["diff"]["before"]["volume mapped"] == ["disk 1 of storage-1"]
+    assert done["diff"]["after"]["volume mapped"] == ["disk 2 of storage-1"]
+    assert [(row["volume"], row["outcome"]) for row in again["moved"]] == [("unmapped", "changed"), ("lame", "refused")]
+    held = {row["state"]: row["held"] for row in again["left"] if row["membership"] == "IN_SYNC" and row["held"]}
+    assert held == {"DELETING": "mapping 1 on compute-1 has it as a leg"}
+    early, lost, unknown, nowhere = desk.wish(
+        ("disk", {"id": 1, "state": "retired"}),
+        ("disk", {"id": 1, "state": "retired", "lost": True}),
+        ("disk", {"id": 99, "state": "retired"}),
+        ("volume", {"name": "new", "size": "1GiB", "disks": [1, 3]}),
+    )
+    assert "there are replicas or snapshots on it" in early["msg"]
+    assert "mapping 1 on compute-1 has it as a leg" in lost["msg"]
+    assert unknown["msg"] == "The database knows no disk with id 99."
+    assert "the disk is being drained: disk 1" in nowhere["msg"]
+    conn.execute("UPDATE diskengine.lvol SET membership = 'NONE' WHERE disk_id = 1")
+    conn.execute("UPDATE diskengine.lvol SET state = 'DELETING' WHERE disk_id = 1 AND state <> 'DELETING'")
+    retired, twice, revived, gone, gone_too = desk.wish(
+        ("disk", {"id": 1, "state": "retired", "lost": True}),
+        ("disk", {"id": 1, "state": "retired"}),
+        ("disk", {"id": 1, "state": "drained"}),
+        ("disk", {"serial": "storage-1-disk-0", "state": "absent"}),
+        ("disk", {"serial": "storage-1-disk-0", "state": "absent"}),
+    )
+    assert retired["disk"]["state"] == "RETIRED" and retired["left"] == [] and not twice["changed"]
+    assert revived["msg"] == "Disk 1 is RETIRED; make it absent, then its drive can be registered again."
+    assert gone["changed"] and gone["disk"] is None and not gone_too["changed"]
+
+
 def test_two_runs_at_once_give_away_no_more_than_there_is(desk, conn):
     """Two disks with room for 20 volumes, two runs that want 15 each: 20 get their place, and each is whole."""
     conn.execute("UPDATE diskengine.disk SET state = 'FAULTY' WHERE id NOT IN (1, 3)")
@@ -374,8 +427,9 @@ def test_from_wishes_to_a_disk_of_a_vm_and_back(make_fleet, dsn, conn):
     assert [result["changed"] for result in again] == [False, False]
     fleet.estate.volumes[:] = [made["results"][0]["id"]]
     desk.wish(volume("a", size="23MiB"))
-    done = fleet.site()
+    done = fleet.site(times=2)
     assert done.rc == 0, done.output
+    assert [row["state"] for row in fleet.rows("v_lvol")] == ["UP", "UP"]
     fleet.until(lambda: fleet.volume_mib() == 23)
     unmapped, too_early = desk.wish(mapping("a", state="absent"), volume("a", state="absent"))
     assert unmapped["changed"] and "it is still being detached on compute-1" in too_early["msg"]

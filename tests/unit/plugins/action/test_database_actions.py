@@ -26,7 +26,10 @@ def as_specified(options):
 
 @pytest.mark.parametrize(
     "name",
-    ["database_schema", "desired_state_info", "node", "record_state", "register_disks", "volume", "volume_mapping"],
+    [
+        *("database_schema", "desired_state_info", "disk", "node", "record_state", "register_disks"),
+        *("volume", "volume_mapping"),
+    ],
 )
 def test_spec_is_what_is_documented(name):
     action = importlib.import_module(f"{PLUGINS}.action.{name}").ActionModule

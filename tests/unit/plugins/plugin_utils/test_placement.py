@@ -28,6 +28,7 @@ def disk(number, node, room=100, domain=None, total=100, **changes):
         "total_bytes": total * CLUSTER,
         "room_bytes": room * CLUSTER,
         "objects": 0,
+        "draining": False,
         **changes,
     }
 
@@ -124,6 +125,7 @@ def test_what_is_said_of_a_choice():
             disk(8, "s6", state="FAULTY"),
             disk(9, "s6", health="critical"),
             disk(10, "s6", cluster_size=None),
+            disk(11, "s6", draining=True),
         ]
     )
     assert disks.rejected == [
@@ -131,6 +133,7 @@ def test_what_is_said_of_a_choice():
         {"node": "s6", "disk": 8, "why": "the disk is FAULTY"},
         {"node": "s6", "disk": 9, "why": "the health of the disk is critical"},
         {"node": "s6", "disk": 10, "why": "the size of its lvstore is not recorded yet; converge the node"},
+        {"node": "s6", "disk": 11, "why": "the disk is being drained"},
     ]
     placement, rejected = disks.place(Demand(size=20 * CLUSTER, count=2))
     first = "the emptiest disk that can take it"
