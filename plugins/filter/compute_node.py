@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from ansible_collections.excloud.diskengine.plugins.plugin_utils.compute_node import (
     compute_desired,
+    compute_drift,
     compute_transitions,
+    compute_verified,
 )
 
 
@@ -16,4 +18,9 @@ class FilterModule:
 
     def filters(self):
         """Return the filters by name."""
-        return {"compute_desired": compute_desired, "compute_transitions": compute_transitions}
+        return {
+            "compute_desired": compute_desired,
+            "compute_drift": compute_drift,
+            "compute_transitions": compute_transitions,
+            "compute_verified": compute_verified,
+        }

@@ -77,7 +77,7 @@ def converge(connect: Callable[[], Client], desired: list, dry_run: bool, assume
     """
     client = connect()
     try:
-        found = _observe(client, desired)
+        found = observe(client, desired)
         plan = make_plan(desired, found, assume if dry_run else (), preview=dry_run)
         outcomes = {id(planned.wanted): _outcome(planned, turn) for turn, planned in enumerate(plan.objects)}
         if dry_run:
@@ -103,7 +103,7 @@ def converge(connect: Callable[[], Client], desired: list, dry_run: bool, assume
                     client = connect()
                 if not hung and any(planned.deferred for planned in doubtful):
                     client.read([Call("bdev_wait_for_examine", subject="all bdevs")])
-                observed = _observe(client, [planned.wanted for planned in doubtful])
+                observed = observe(client, [planned.wanted for planned in doubtful])
             except DiskengineError as error:
                 for planned in doubtful:
                     outcomes[id(planned.wanted)].error = f"{_cause(planned)}; looking again failed: {error}"
@@ -137,7 +137,7 @@ def _look_afterwards(client: Client, found: Graph, outcomes: list) -> list:
     return list(graph.lvstores.values())
 
 
-def _observe(client: Client, desired: list) -> Graph:
+def observe(client: Client, desired: list) -> Graph:
     """Read the target, and what no getter tells where ``desired`` depends on it."""
     graph = read_graph(client)
     by_resource: dict = {}

@@ -10,8 +10,8 @@ import re
 from typing import Any
 
 from ._describe import unmanaged
-from ._graph import Graph
-from ._naming import controller_of
+from ._graph import Controller, Graph
+from ._naming import canonical_address, controller_of
 from ._plan import DESTRUCTIVE, DISRUPTIVE, SAFE, ObjectPlan, make_plan
 
 _RISKS = (SAFE, DISRUPTIVE, DESTRUCTIVE)
@@ -29,11 +29,43 @@ def find_drift(desired: list, pending: list, graph: Graph) -> list:
         if planned.refusal is not None or planned.deferred or planned.change.later or planned.change.actions:
             found.append(_difference(planned, graph))
     extra = unmanaged(graph, desired + pending)
+    found += _dead_paths(desired, graph)
     found += [_extra_lvol(alias, graph) for alias in extra["lvols"]]
     found += [_extra_subsystem(nqn, graph) for nqn in extra["subsystems"]]
     found += [_extra_raid(name, graph) for name in extra["raids"]]
     found += [_extra_vhost(name, graph) for name in extra["vhosts"]]
+    known = _controllers(desired + pending)
+    found += [_extra_controller(each) for each in graph.controllers.values() if each.paths and each.name not in known]
     return found
+
+
+def _controllers(wanted: list) -> set:
+    return {_controller_name(options) for resource, options in wanted if resource.kind == "controller"}
+
+
+def _controller_name(options: dict) -> str:
+    return options.get("name") or controller_of(options.get("subnqn") or "")
+
+
+def _dead_paths(desired: list, graph: Graph) -> list:
+    """Return the paths of wanted controllers that are attached and not connected: no plan can do anything for them."""
+    found = (graph.controllers.get(name) for name in sorted(_controllers(desired)))
+    return [
+        {
+            "class": "different",
+            "kind": "path",
+            "object": f"{controller.name} {canonical_address(path.address)}",
+            "cause": f"it is not connected: its state is {path.state}",
+            "found": {"state": path.state},
+            "wanted": {"state": "enabled"},
+            "risk": "manual",
+            "repair": [],
+        }
+        for controller in found
+        if controller
+        for path in controller.paths
+        if path.state != "enabled"
+    ]
 
 
 def _difference(planned: ObjectPlan, graph: Graph) -> dict:
@@ -41,14 +73,13 @@ def _difference(planned: ObjectPlan, graph: Graph) -> dict:
     change = planned.change
     there = _is_there(resource.kind, options, graph)
     risks = [_RISKS.index(action.risk) for action in change.actions]
-    if planned.refusal is not None:
-        cause = planned.refusal
-    elif planned.deferred:
-        cause = planned.deferred
-    elif change.later and not change.actions:
-        cause = change.later
-    else:
+    waits = planned.deferred or change.later
+    if planned.refusal is None and change.actions and not planned.deferred:
         cause = _changed(change.before, change.after) if there else "it is not there"
+    else:
+        cause = planned.refusal or waits or ""
+        if resource.kind == "raid" and there:
+            cause = f"it {_legs(options['name'], graph)}; {cause}"
     return {
         "class": "different" if there else "missing",
         "kind": resource.kind,
@@ -56,7 +87,7 @@ def _difference(planned: ObjectPlan, graph: Graph) -> dict:
         "cause": cause,
         "found": change.before,
         "wanted": change.after,
-        "risk": _RISKS[max(risks)] if risks else "manual",
+        "risk": _RISKS[max(risks)] if risks else SAFE if waits else "manual",
         "repair": [action.summary for action in change.actions],
     }
 
@@ -77,7 +108,7 @@ def _is_there(kind: str, options: dict, graph: Graph) -> bool:
     where: dict[str, tuple[dict, Any]] = {
         "subsystem": (graph.subsystems, options.get("nqn")),
         "transport": (graph.transports, str(options.get("trtype")).upper()),
-        "controller": (graph.controllers, options.get("name") or controller_of(options.get("subnqn") or "")),
+        "controller": (graph.controllers, _controller_name(options)),
         "lvstore": (graph.lvstores, options.get("name")),
         "raid": (graph.raids, options.get("name")),
         "qos": (graph.limits, options.get("bdev")),
@@ -108,12 +139,15 @@ def _extra_subsystem(nqn: str, graph: Graph) -> dict:
 
 
 def _extra_raid(name: str, graph: Graph) -> dict:
-    raid = graph.raids[name]
-    legs = [graph.key(leg)[1] for leg in raid.present]
     user = graph.user(name)
-    has = f"it is {raid.state} and has {', '.join(legs) or 'no leg'}"
-    cause = f"no row names it; {has}{f'; it is {user}' if user else ''}"
-    return _extra("raid", name, cause, state=raid.state, base_bdevs=legs)
+    cause = f"no row names it; it {_legs(name, graph)}{f'; it is {user}' if user else ''}"
+    raid = graph.raids[name]
+    return _extra("raid", name, cause, state=raid.state, base_bdevs=[graph.key(leg)[1] for leg in raid.present])
+
+
+def _legs(name: str, graph: Graph) -> str:
+    raid = graph.raids[name]
+    return f"is {raid.state} and has {', '.join(graph.key(leg)[1] for leg in raid.present) or 'no leg'}"
 
 
 def _extra_vhost(name: str, graph: Graph) -> dict:
@@ -121,6 +155,12 @@ def _extra_vhost(name: str, graph: Graph) -> dict:
     serves = ", ".join(graph.key(bdev)[1] for bdev in controller.bdevs) or "nothing"
     cause = f"no row names it; it serves {serves}; {len(controller.sessions)} clients are connected"
     return _extra("vhost", name, cause, sessions=list(controller.sessions))
+
+
+def _extra_controller(controller: Controller) -> dict:
+    paths = [str(canonical_address(path.address)) for path in controller.paths]
+    cause = f"no row names it; it is attached to {controller.subnqn} at {', '.join(paths)}"
+    return _extra("controller", controller.name, cause, subnqn=controller.subnqn, paths=paths)
 
 
 def _extra(kind: str, name: str, cause: str, **found: Any) -> dict:

@@ -54,13 +54,13 @@ drift:
   contains:
     class:
       description:
-        - V(missing) is wanted and not there, V(different) is there in another way, V(extra) is there and nobody wants
-          it, V(stale) is a subsystem that nobody wants and that shows nothing.
+        - V(missing) is wanted and not there, V(different) is there in another way or does not work, V(extra) is there
+          and nobody wants it, V(stale) is a subsystem that nobody wants and that shows nothing.
       type: str
       returned: always
       sample: missing
     kind:
-      description: Kind of the object.
+      description: Kind of the object; a V(path) is one of the addresses at which a controller is attached.
       type: str
       returned: always
       sample: subsystem
@@ -84,8 +84,8 @@ drift:
       returned: always
     risk:
       description:
-        - The risk of the repair. V(safe), V(disruptive) when hosts are interrupted, V(destructive) when data is given
-          up, V(manual) when no plan can repair it.
+        - The risk of the repair. V(safe), also when only time is needed, V(disruptive) when hosts are interrupted,
+          V(destructive) when data is given up, V(manual) when no plan can repair it.
       type: str
       returned: always
       sample: safe
@@ -108,11 +108,11 @@ lvstores:
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.excloud.diskengine.plugins.module_utils._connection import CONNECTION, connect
+from ansible_collections.excloud.diskengine.plugins.module_utils._converge import observe
 from ansible_collections.excloud.diskengine.plugins.module_utils._describe import capacity
 from ansible_collections.excloud.diskengine.plugins.module_utils._document import parse
 from ansible_collections.excloud.diskengine.plugins.module_utils._drift import find_drift
 from ansible_collections.excloud.diskengine.plugins.module_utils._errors import DiskengineError
-from ansible_collections.excloud.diskengine.plugins.module_utils._graph import read_graph
 
 CLASSES = ("missing", "different", "extra", "stale")
 
@@ -130,7 +130,7 @@ def main() -> None:
     try:
         desired, pending = (parse(module.params[name], name) for name in ("desired", "pending"))
         with connect(module) as client:
-            graph = read_graph(client)
+            graph = observe(client, desired)
     except DiskengineError as error:
         module.fail_json(msg=str(error))
     drift = find_drift(desired, pending, graph)

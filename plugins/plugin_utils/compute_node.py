@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 
 from ansible_collections.excloud.diskengine.plugins.module_utils._naming import controller_of
+from ansible_collections.excloud.diskengine.plugins.plugin_utils.blocked import blocked
 
 PRESENT = ("ASSIGNED", "INITIALISED", "ATTACHED")
 USABLE = ("UP", "RESIZING")
@@ -57,6 +58,35 @@ def compute_desired(node, controller_options=None, allow_sessions=False):
     return {"desired": json.dumps(lists), "problems": problems}
 
 
+def compute_verified(node, part, controller_options=None):
+    """Return a document for M(spdk_drift_info) from one node of M(desired_state_info).
+
+    ``part`` is ``desired``, what the mappings that are ATTACHED need; or ``pending``, which names all that belongs to
+    a mapping that is not DETACHED: what is being made or removed, and what cannot be served as its rows are.
+    """
+    rows = _parsed(node)
+    if part == "desired":
+        return compute_desired(_attached(rows), controller_options)["desired"]
+    mappings = [mapping for mapping in rows["mappings"] if mapping["state"] != "DETACHED"]
+    volumes = {mapping["volume_id"] for mapping in mappings}
+    legs = [leg for volume in rows["volumes"] if volume["id"] in volumes for leg in volume["legs"] if leg["nqn"]]
+    names = {
+        "controllers": [controller_of(leg["nqn"]) for leg in legs],
+        "raids": [raid_name(number) for number in sorted(volumes)],
+        "vhosts": [vhost_name(mapping["id"]) for mapping in mappings],
+    }
+    return json.dumps({kind: [{"name": name, "state": "absent"} for name in names[kind]] for kind in names})
+
+
+def compute_drift(node, drift):
+    """Return the differences that M(spdk_drift_info) found, and the volumes that cannot be served as their rows are."""
+    rows = _attached(_parsed(node))
+    problems = {volume["id"]: volume_problem(volume) or _node_problem(rows["node"]) for volume in rows["volumes"]}
+    needed = sorted({mapping["volume_id"] for mapping in rows["mappings"]})
+    lame = [number for number in needed if problems[number]]
+    return [*drift, *(blocked("volume", str(number), f"it {problems[number]}") for number in lame)]
+
+
 def compute_transitions(node, results):
     """Return the rows for M(record_state): mappings that are served, and those of which nothing is left here.
 
@@ -104,6 +134,12 @@ def usable_legs(volume):
     return [leg for leg in volume["legs"] if leg["state"] in USABLE]
 
 
+def path_listeners(leg):
+    """The listeners of a leg that paths lead to: those over RDMA, or where there is none those over TCP."""
+    fast = [listener for listener in leg["listeners"] if listener["trtype"] == "RDMA"]
+    return fast or leg["listeners"]
+
+
 def volume_problem(volume):
     """Say why nothing can be asked for a volume, to follow its name; None if something can."""
     legs = usable_legs(volume)
@@ -125,6 +161,10 @@ def _parsed(value):
     return json.loads(value) if isinstance(value, str) else value
 
 
+def _attached(rows):
+    return {**rows, "mappings": [mapping for mapping in rows["mappings"] if mapping["state"] == "ATTACHED"]}
+
+
 def _is_complete(entry):
     return not entry["failed"] and not entry.get("deferred")
 
@@ -139,15 +179,15 @@ def _add_volume(volume, node, controller_options, lists):
     legs = usable_legs(volume)
     names = [controller_of(leg["nqn"]) for leg in legs]
     for name, leg in zip(names, legs):
-        trtypes = {listener["trtype"] for listener in leg["listeners"]}
-        trtype = "RDMA" if "RDMA" in trtypes else "TCP"
+        listeners = path_listeners(leg)
+        trtype = listeners[0]["trtype"]
         lists["controllers"].append(
             {
                 "name": name,
                 "trtype": trtype,
                 "subnqn": leg["nqn"],
                 "hostnqn": node["hostnqn"],
-                "paths": [_path(listener) for listener in leg["listeners"] if listener["trtype"] == trtype],
+                "paths": [_path(listener) for listener in listeners],
                 **(_sources(node) if trtype == "RDMA" else {}),
                 **controller_options,
             }

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import json
 
+from ansible_collections.excloud.diskengine.plugins.plugin_utils.blocked import blocked
+
 EXPORTED = ("CREATING", "UP", "RESIZING")
 
 
@@ -113,7 +115,7 @@ def _add_removals(remove, rows, lists, problems):
     if not remove:
         return
     retired = _retired(rows)
-    named = {f"{row['lvstore_name']}/{row['id']}" for row in rows.get("lvols", ())}
+    named = {_alias(row) for row in rows.get("lvols", ())}
     named |= {f"{row['lvstore_name']}/{snapshot_name(row['id'])}" for row in rows.get("snapshots", ())}
     named |= {row["nqn"] for row in rows.get("lvols", ()) if row["disk_id"] not in retired}
     for item in remove:
@@ -154,9 +156,10 @@ def storage_verified(node, part, transport_options=None, drives=True, host_keys=
 
 
 def storage_drift(node, drift, lvstores):
-    """Return the differences that M(spdk_drift_info) found, and those between rows and counters of the target.
+    """Return the differences that M(spdk_drift_info) found, and those that only the rows tell.
 
-    An export of an lvol whose disk is RETIRED is stale.
+    These are counters that the target has otherwise, and rows without placement. An export of an lvol whose disk is
+    RETIRED is stale.
     """
     rows = _parsed(node)
     retired = _retired(rows)
@@ -181,7 +184,12 @@ def storage_drift(node, drift, lvstores):
                     "repair": ["record what the lvstore has"],
                 }
             )
-    return [*told, *counted]
+    corrupt = [row for row in rows.get("lvols", ()) if row["defect"] and row["state"] in EXPORTED]
+    return [*told, *counted, *(blocked("lvol", _alias(row), f"its row has {row['defect']}") for row in corrupt)]
+
+
+def _alias(row):
+    return f"{row['lvstore_name']}/{row['id']}"
 
 
 def _stale(entry, disk):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The playbook drift: what it lists, what it writes, and when it fails."""
+"""The playbook drift: what it lists of storage and compute nodes, what it writes, and when it fails."""
 
 from __future__ import annotations
 
@@ -15,104 +15,110 @@ UNREACHABLE = {
     "ansible_port": 1,
     "ansible_ssh_common_args": "-F none",
 }
+TABLES = ("node", "disk", "lvol", "volume", "mapping")
 
 
 @pytest.fixture
-def fleet(make_site):
-    """Two storage nodes that are as the database says, and a function that runs the playbook on them.
+def compare(make_fleet):
+    """A function that runs the playbook on a fleet that is as the database says, and changes nothing there."""
+    fleet = make_fleet()
+    assert fleet.site().rc == 0
 
-    It changes nothing, whatever it is given: neither targets nor rows.
-    """
-    site = make_site(nodes=2, lvols=4)
-    assert site.converge().rc == 0
+    def rows():
+        return [fleet.conn.execute(f"SELECT * FROM diskengine.{name} ORDER BY 1").fetchall() for name in TABLES]
 
-    def compare(vars_of=None, check=False, **extra_vars):
-        site.clear()
-        before = site.table()
-        hosts = {
-            name: {
-                "storage_node_socket": target.socket,
-                "storage_node_dsn": site.dsn,
-                **(vars_of or {}).get(name, {}),
-            }
-            for name, target in site.targets.items()
-        }
-        inventory = {"all": {"children": {"storage": {"hosts": hosts}}}}
-        done = run_playbook("excloud.diskengine.drift", inventory, extra_vars=extra_vars, check=check)
-        assert not site.mutations() and site.table() == before
+    def run(vars_of=None, **options):
+        fleet.clear()
+        before = rows()
+        done = fleet.run("drift", vars_of=vars_of, **options)
+        assert not fleet.sent() and rows() == before
+        assert "Traceback" not in done.output and set(done.changed.values()) == {0}
         return done
 
-    return site, compare
+    run.fleet = fleet
+    return run
 
 
-def summary(done):
-    return done.result("Show what differs")["msg"]
+def report(done):
+    return done.result("Put it together and write it")
 
 
-def test_a_fleet_without_drift(fleet):
-    _site, compare = fleet
-    for options in ({}, {"check": True}, {"drift_fail": True}):
-        done = compare(**options)
-        assert done.rc == 0, done.output
-        assert summary(done) == ["2 of 2 nodes compared: nothing differs"]
-        assert set(done.changed.values()) == {0}
-
-
-def test_what_differs_is_counted_and_written(fleet, tmp_path):
-    site, compare = fleet
-    row = next(row for row in site.rows() if row["node"] == "storage-1")
-    site.targets["storage-1"].call("nvmf_delete_subsystem", {"nqn": row["nqn"]})
-    site.targets["storage-2"].call(
-        "bdev_lvol_create", {"lvs_name": "lvs-0", "lvol_name": "999", "size_in_mib": 4, "thin_provision": True}
-    )
-    done = compare(drift_report=str(tmp_path / "drift.json"))
+def test_a_fleet_without_drift(compare, tmp_path):
+    done = compare(check=True, extra_vars={"drift_fail": True, "drift_report": str(tmp_path / "new/drift.json")})
     assert done.rc == 0, done.output
-    told = ["2 of 2 nodes compared: 1 extra, 1 missing", "storage-1: 1 missing", "storage-2: 1 extra"]
-    assert summary(done) == told
-    report = json.loads((tmp_path / "drift.json").read_text(encoding="utf-8"))
-    assert report["summary"] == told
-    assert report["nodes"]["storage-1"]["drift"][0]["object"] == row["nqn"]
-    done = compare(drift_report=str(tmp_path / "drift.md"), drift_fail=True)
+    found = json.loads((tmp_path / "new/drift.json").read_text(encoding="utf-8"))
+    assert found["clean"] and found["summary"] == ["3 of 3 nodes compared: nothing differs"]
+    assert {each["state"] for each in found["objects"]} == {"ok"}
+    kinds = {kind: sum(each["kind"] == kind for each in found["objects"]) for kind in ("lvol", "export", "path", "vm")}
+    assert kinds == {"lvol": 4, "export": 4, "path": 4, "vm": 2}
+    assert done.result("Show what differs")["msg"] == ["# Drift: 3 of 3 nodes compared: nothing differs"]
+
+
+def test_what_differs_is_listed_with_what_stands_on_it(compare, tmp_path):
+    fleet = compare.fleet
+    lame, unserved = fleet.estate.volumes
+    row = next(each for each in fleet.rows("v_lvol") if each["volume_id"] == lame and each["node"] == "storage-1")
+    fleet.targets["storage-1"].call("nvmf_delete_subsystem", {"nqn": row["nqn"]})
+    extra = {"lvs_name": "lvs-0", "lvol_name": "999", "size_in_mib": 4, "thin_provision": True}
+    fleet.targets["storage-2"].call("bdev_lvol_create", extra)
+    fleet.compute.call("vhost_delete_controller", {"ctrlr": f"vhost{fleet.estate.mappings[1]}"})
+    fleet.compute.call("bdev_set_qos_limit", {"name": f"raid_{unserved}", "rw_mbytes_per_sec": 7})
+    fleet.until(lambda: fleet.raid(lame)["num_base_bdevs_operational"] == 1)
+    done = compare(extra_vars={"drift_report_dir": str(tmp_path), "drift_fail": True})
     assert done.rc == 2
-    assert done.events[-1]["result"]["msg"] == "; ".join(told)
+    found = json.loads((tmp_path / "drift.json").read_text(encoding="utf-8"))
+    assert done.events[-1]["result"]["msg"] == "; ".join(found["summary"])
+    assert not found["clean"] and found["nodes"]["storage-2"]["counts"] == {"extra": 1}
+    differences = {(each["class"], each["kind"]): each for each in found["differences"]}
+    assert set(differences) >= {
+        ("missing", "subsystem"),
+        ("missing", "vhost"),
+        ("different", "raid"),
+        ("different", "qos"),
+        ("extra", "lvol"),
+    }
+    for kind, volume in (("subsystem", lame), ("raid", lame), ("vhost", unserved), ("qos", unserved)):
+        assert next(each["volume"] for each in found["differences"] if each["kind"] == kind) == volume
+    assert differences["missing", "subsystem"]["repair"][0] == "create the subsystem"
+    assert "it is online and has " in differences["different", "raid"]["cause"]
+    state = {each["id"]: each["state"] for each in found["objects"]}
+    assert state[f"export:{row['id']}"] == "broken" and state[f"lvol:{row['id']}"] == "ok"
+    mapping = fleet.estate.mappings[1]
+    assert state[f"vhost:{mapping}"] == state[f"vm:{mapping}"] == "broken"
+    assert state["lvol:storage-2:lvs-0/999"] == "differs"
     text = (tmp_path / "drift.md").read_text(encoding="utf-8")
-    assert "* storage-1: 1 missing\n" in text
-    assert (
-        f"## storage-1\n\n* missing subsystem `{row['nqn']}`: it is not there (safe)\n  * create the subsystem\n"
-        in text
-    )
-    assert "\n## storage-2\n\n* extra lvol `lvs-0/999`: " in text
+    assert done.result("Show what differs")["msg"] == text.splitlines()
+    assert "| storage-1 | storage | 1 missing |\n" in text and "| create the subsystem; show bdev" in text
 
 
-def test_a_node_that_cannot_be_compared_is_listed(fleet, tmp_path):
-    _site, compare = fleet
-    broken = {"storage-1": UNREACHABLE}
-    done = compare(vars_of=broken, drift_report=str(tmp_path / "drift.json"))
+def test_a_node_that_cannot_be_compared_is_listed(compare, tmp_path):
+    broken = {"storage-1": UNREACHABLE, "compute-1": {"compute_node_socket": str(tmp_path / "missing")}}
+    done = compare(vars_of=broken, extra_vars={"drift_report": str(tmp_path / "drift.json")})
     assert done.rc == 0, done.output
-    first, second = summary(done)
-    assert first == "1 of 2 nodes compared: nothing differs"
-    assert second.startswith("storage-1: not compared: ") and "Connection refused" in second
-    report = json.loads((tmp_path / "drift.json").read_text(encoding="utf-8"))
-    assert list(report["not_compared"]) == ["storage-1"] and list(report["nodes"]) == ["storage-2"]
-    assert compare(vars_of=broken, drift_fail=True).rc == 2
-    done = compare(vars_of={"storage-2": {"storage_node_socket": str(tmp_path / "missing")}})
-    assert done.rc == 0, done.output
-    assert f"storage-2: not compared: there is no socket {tmp_path}/missing" in summary(done)[1]
+    found = json.loads((tmp_path / "drift.json").read_text(encoding="utf-8"))
+    assert found["summary"][0] == "1 of 3 nodes compared: nothing differs" and not found["clean"]
+    assert f"there is no socket {tmp_path}/missing" in found["not_compared"]["compute-1"]
+    assert "Connection refused" in found["not_compared"]["storage-1"]
+    states = {node: {each["state"] for each in found["objects"] if each["node"] == node} for node in found["nodes"]}
+    assert states == {"storage-1": {"unknown"}, "storage-2": {"ok"}, "compute-1": {"unknown"}}
 
 
-def test_that_nothing_was_compared_is_a_failure(fleet):
-    _site, compare = fleet
-    done = compare(
-        vars_of={name: {"storage_node_dsn": "host=/nowhere dbname=x"} for name in ("storage-1", "storage-2")}
-    )
+def test_that_nothing_was_compared_is_a_failure(compare):
+    """Without the database there is no picture either, and with --limit the rest of the estate is only named."""
+    nowhere = {"storage_node_dsn": "host=/nowhere dbname=x", "compute_node_dsn": "host=/nowhere dbname=x"}
+    done = compare(vars_of=dict.fromkeys(compare.fleet.targets, nowhere))
     assert done.rc == 2
-    told = summary(done)
-    assert told[0] == "0 of 2 nodes compared: nothing differs"
-    assert [line.split(":")[0] for line in told[1:]] == ["storage-1", "storage-2"]
+    told = report(done)["summary"]
+    assert told[0] == "0 of 3 nodes compared: nothing differs"
+    assert [line.split(":")[0] for line in told[1:]] == ["compute-1", "storage-1", "storage-2"]
     assert all("not compared: The database failed: " in line for line in told[1:])
+    assert "The report has no picture of the estate." in done.events[-1]["result"]["msg"]
+    done = compare(args=["--limit", "compute-1"])
+    assert done.rc == 0 and report(done)["clean"], done.output
+    assert report(done)["left_out"] == ["storage-1", "storage-2"]
 
 
-def test_an_inventory_without_storage_nodes():
+def test_an_inventory_without_nodes():
     done = run_playbook("excloud.diskengine.drift")
     assert done.rc == 2
-    assert "No host of the inventory matches storage" in done.events[-1]["result"]["msg"]
+    assert "No host of the inventory matches storage or compute" in done.events[-1]["result"]["msg"]

@@ -40,15 +40,19 @@ class Fleet:
         kinds = {kind: options.pop(f"{kind}_vars", {}) for kind in ("storage", "compute")}
         return self.run("site", times, kinds, **options)
 
-    def run(self, playbook, times=1, kinds=None, **options):
-        """Run a playbook of the collection on the fleet; kinds are further options of the nodes' roles."""
+    def run(self, playbook, times=1, kinds=None, vars_of=None, **options):
+        """Run a playbook of the collection on the fleet.
+
+        kinds are further options of the nodes' roles, vars_of gives a host's own variables.
+        """
         hosts = {"storage": {}, "compute": {}}
         for name, target in self.targets.items():
             kind = name.partition("-")[0]
             own = {"socket": target.socket, "dsn": self.dsn, **(kinds or {}).get(kind, {})}
             if kind == "storage":
                 own |= {"drives": False, "bind": False}
-            hosts[kind][name] = {f"{kind}_node_{key}": value for key, value in own.items()}
+            own = {f"{kind}_node_{key}": value for key, value in own.items()}
+            hosts[kind][name] = {**own, **(vars_of or {}).get(name, {})}
         plays = [{"name": "All", "import_playbook": f"excloud.diskengine.{playbook}"}] * times
         groups = {kind: {"hosts": own} for kind, own in hosts.items()}
         return run_playbook(plays, {"all": {"children": groups}}, **options)
@@ -99,6 +103,11 @@ class Fleet:
     def operational_legs(self):
         (item,) = self.compute.call("bdev_raid_get_bdevs", {"category": "online"})
         return item["num_base_bdevs_operational"]
+
+    def raid(self, volume):
+        """The mirror of a volume, as the target describes it."""
+        raids = self.compute.call("bdev_raid_get_bdevs", {"category": "all"})
+        return next(item for item in raids if item["name"] == f"raid_{volume}")
 
     def volume_mib(self):
         """The size of the only mirror."""

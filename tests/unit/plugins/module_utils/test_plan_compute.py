@@ -507,11 +507,35 @@ def test_drift_of_a_compute_node(node):
         "missing vhost w": [],
         "extra raid s": [],
         "extra vhost v": [],
+        **{f"extra controller {name}": [] for name in "abc"},
     }
     assert found["different raid r"]["cause"] == "base_bdevs differs"
     assert found["missing vhost w"]["cause"].startswith("bdev cn1 is part of the RAID s")
+    assert found["extra controller c"]["cause"] == f"no row names it; it is attached to {NQN}c at TCP 127.0.0.1:4422"
     assert found["extra raid s"]["cause"] == "no row names it; it is configuring and has cn1"
     assert found["extra vhost v"]["cause"] == "no row names it; it serves r; 0 clients are connected"
+
+
+def test_drift_that_needs_time_or_cannot_be_repaired(node):
+    """A leg that is brought in sync, paths that are dead, and a mirror whose leg nobody can reach."""
+    paths = {"trtype": "TCP", "paths": [{"traddr": "127.0.0.1", "trsvcid": "4421"}]}
+    desired = [mirror(), want("controller", name="b", subnqn=f"{NQN}b", **paths)]
+    pending = [want("controller", name=name, state="absent") for name in "ac"]
+    node.call("bdev_raid_set_options", **SLOW)
+    node.converge(mirror())
+    node.call("bdev_raid_remove_base_bdev", name="bn1")
+    node.call("bdev_raid_add_base_bdev", raid_bdev="r", base_bdev="bn1")
+    (rebuilt,) = find_drift(desired, pending, read(node.target))
+    assert (rebuilt["class"], rebuilt["risk"], rebuilt["repair"]) == ("different", "safe", [])
+    assert rebuilt["cause"].startswith("it is online and has an1, bn1; bn1 is brought in sync (")
+    node.storage["b"].call("nvmf_delete_subsystem", {"nqn": f"{NQN}b"})
+    found = {each["kind"]: each for each in find_drift(desired, pending, read(node.target))}
+    assert found["path"]["object"] == "b TCP 127.0.0.1:4421" and found["path"]["risk"] == "manual"
+    assert found["path"]["cause"].startswith("it is not connected: its state is ")
+    node.detach("b")
+    (broken,) = find_drift([mirror()], pending, read(node.target))
+    assert broken["risk"] == "manual"
+    assert broken["cause"].startswith("it is online and has an1; there is no bdev bn1 on this target")
 
 
 def test_what_is_there_can_be_asked_for(node):
