@@ -58,7 +58,7 @@ def test_it_opens_at_a_thousand_volumes_and_loads_nothing(page):
     assert page.text("#shown") == "1000 of 1000 volumes"
     assert page.text("[data-state=broken] b") == "3" and page.text("[data-state=changing] b") == "2"
     assert page.count("#picture .row") < 100
-    assert page.text("#group-broken .row .volume").startswith("✕data-1")
+    assert page.text("#group-broken .row .volume").split() == ["✕", "data-1", "#1", "·", "10", "GiB"]
     assert {url for url in page.requests if not url.startswith("about:")} == {page.address}
 
 
@@ -91,9 +91,9 @@ def test_filters(page):
     assert page.text("#shown") == "200 of 1000 volumes"
     page.key("/")
     page.type("data-77")
-    page.until("document.getElementById('shown').innerText.startsWith('3 of')")
+    page.until("document.getElementById('shown').innerText.startsWith('2 of')")
     page.open(page.run("location.href"))  # the address keeps what was chosen
-    page.until("document.getElementById('shown').innerText.startsWith('3 of')")
+    page.until("document.getElementById('shown').innerText.startsWith('2 of')")
 
 
 def test_an_object_and_its_chain(page):
