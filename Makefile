@@ -68,7 +68,7 @@ sanity: venv  ## ansible-test sanity, without docker (SANITY_ARGS="--test pylint
 
 .PHONY: unit
 unit: venv  ## unit tests and tests of conventions
-	@$(PYTEST) tests/unit
+	@$(PYTEST) -n 2 --dist worksteal tests/unit
 
 .PHONY: conformance
 conformance: venv  ## the simulator against recordings of the real SPDK

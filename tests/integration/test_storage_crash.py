@@ -47,7 +47,7 @@ def playbook_of(pid):
     """The processes of the ansible-playbook that runs the module pid, itself first."""
     parent = parents()
     top = pid
-    while parent[top] != os.getpid():
+    while parent[parent[top]] != os.getpid():  # between them is the process that forks for each run
         top = parent[top]
     family = [top]
     for member in family:

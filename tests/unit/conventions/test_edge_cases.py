@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The table of edge cases names tests that are there."""
+"""The tables of edge cases name tests that are there."""
 
 from __future__ import annotations
 
@@ -14,4 +14,5 @@ def test_every_test_that_is_named_exists():
     named = NAMED.findall((ROOT / "docs" / "edge-cases.md").read_text(encoding="utf-8"))
     assert named
     for file, name in named:
-        assert f"def {name}(" in (ROOT / "tests" / "integration" / file).read_text(encoding="utf-8"), name
+        texts = [path.read_text(encoding="utf-8") for path in (ROOT / "tests").glob(f"*/**/{file}")]
+        assert any(f"def {name}(" in text for text in texts), f"{file}::{name}"

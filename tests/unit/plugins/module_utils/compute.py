@@ -41,8 +41,11 @@ class Node:
 
     def attach(self, *names: str, **more: int) -> None:
         for name in names:
-            address = {**tcp(4420 + list(self.storage).index(name)), "adrfam": "IPv4", "subnqn": NQN + name}
-            self.target.call("bdev_nvme_attach_controller", {"name": name, **address, **more})
+            self.attach_at(4420 + list(self.storage).index(name), name, **more)
+
+    def attach_at(self, port: int, name: str, **more: object) -> None:
+        address = {**tcp(port), "adrfam": "IPv4", "subnqn": NQN + name}
+        self.target.call("bdev_nvme_attach_controller", {"name": name, **address, **more})
 
     def detach(self, *names: str) -> None:
         for name in names:
