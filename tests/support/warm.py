@@ -18,6 +18,7 @@ import socket
 import subprocess
 import sys
 import threading
+import warnings
 from pathlib import Path
 
 
@@ -76,6 +77,7 @@ def _load():
     from ansible.plugins.loader import init_plugin_loader
 
     init_plugin_loader()
+    warnings.filterwarnings("ignore", "AnsibleCollectionFinder has already been configured")  # each run would say so
     importlib.import_module("ansible_collections.ansible.builtin")
     collection = importlib.import_module("ansible_collections.excloud.diskengine.plugins.plugin_utils")
     for module in pkgutil.iter_modules(collection.__path__, f"{collection.__name__}."):
