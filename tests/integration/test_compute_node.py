@@ -121,38 +121,58 @@ def test_a_volume_grows_under_its_vm(make_fleet):
     fleet.check_served()
 
 
-WRITES = {
+CALLS = {  # each of a mapping's; both of two alike
     "there": [
-        "bdev_nvme_attach_controller",
-        "bdev_raid_create",
-        "vhost_create_blk_controller",
+        ("bdev_nvme_attach_controller", 1),
+        ("bdev_nvme_attach_controller", 2),
+        ("bdev_raid_create", 1),
+        ("bdev_set_qos_limit", 1),
+        ("vhost_create_blk_controller", 1),
     ],
-    "back": ["vhost_delete_controller", "bdev_raid_delete", "bdev_nvme_detach_controller"],
+    "back": [
+        ("vhost_delete_controller", 1),
+        ("bdev_raid_delete", 1),
+        ("bdev_nvme_detach_controller", 1),
+        ("bdev_nvme_detach_controller", 2),
+    ],
 }
 
 
-@pytest.mark.parametrize("way, method", [(way, method) for way, methods in WRITES.items() for method in methods])
-def test_a_run_that_was_cut_off(make_fleet, way, method):
-    """The module dies after one call, in both directions; the next run ends as any other."""
-    fleet = make_fleet(1)
-    (mapping,) = fleet.estate.mappings
-    if way == "back":
-        assert fleet.site().rc == 0
-        fleet.wish("DETACHING", mapping)
-    recorder, killed = fleet.compute.recorder, []
-    recorder.clear()
+def cut(recorder, victim, method, occurrence):
+    """Kill the module at a call, or lose its answer; returns the list of the requests at which that was done."""
+    done = []
 
-    def die(number):
+    def before_answer(number):
+        earlier = [request["method"] for request in recorder.requests[: number - 1]]
         request = recorder.requests[number - 1]
-        if number and not killed and request["method"] == method:
-            killed.append(request)
-            os.kill(request["pid"], signal.SIGKILL)
+        if number and not done and request["method"] == method and earlier.count(method) == occurrence - 1:
+            done.append(request)
+            if victim == "module":
+                os.kill(request["pid"], signal.SIGKILL)
+            raise ConnectionResetError
 
-    recorder.before_answer = die
-    assert fleet.site().rc != 0 and killed
-    recorder.before_answer = lambda number: None
-    done = fleet.site(times=2)
-    assert done.rc == 0, done.output
-    assert [result["changed"] for result in done.results(TASK)][3:] == [False] * 3
-    assert fleet.states() == ["ATTACHED" if way == "there" else "DETACHED"]
-    fleet.check_served()
+    recorder.clear()
+    recorder.before_answer = before_answer
+    return done
+
+
+@pytest.mark.parametrize("victim", ["module", "answer"])
+def test_a_run_that_was_cut_off(make_fleet, victim):
+    """At every call, each on a node of its own, in both directions; the next run ends as any other."""
+    fleet = make_fleet(5, computes=5)
+    fleet.conn.execute("UPDATE diskengine.volume SET rw_ios_per_sec = 2000")
+    recorders = [target.recorder for name, target in fleet.targets.items() if name.startswith("compute-")]
+    for way, state in (("there", "ATTACHED"), ("back", "DETACHED")):
+        if way == "back":
+            fleet.wish("DETACHING", *fleet.estate.mappings)
+        done = [cut(recorder, victim, *call) for recorder, call in zip(recorders, CALLS[way])]
+        run = fleet.site()
+        assert [len(requests) for requests in done] == [1] * len(CALLS[way])
+        assert (run.rc == 0) == (victim == "answer"), run.output
+        for recorder in recorders:
+            recorder.before_answer = lambda number: None
+        again = fleet.site(times=2)
+        assert again.rc == 0, again.output
+        assert [result["changed"] for result in again.results(TASK)][len(fleet.targets) :] == [False] * 7
+        assert fleet.states() == [state] * 5
+        fleet.check_served()

@@ -54,14 +54,15 @@ def make_estate(
     hostnqn="nqn.2014-08.org.nvmexpress:uuid:00000000-0000-4000-8000-000000000001",
     lvstores=None,
     replicas=None,
+    computes=1,
 ):
     """Fills an empty schema in one transaction and returns the Estate.
 
-    Nodes are storage-1, storage-2, ... and compute-1, which maps every volume. ports gives a node's listener port
-    (default 4421, 4422, ...). lvstores gives {serial: {name, uuid, total_bytes, free_bytes}}, of clusters of 4 MiB
-    unless cluster_size says otherwise; a disk with one is UP, the others stay NEW until set_lvstores(). Each volume has
-    a replica on two nodes (on one if there is only one, or as replicas says), all of them CREATING; lvols is the
-    number of replicas.
+    Nodes are storage-1, storage-2, ... and compute-1, which maps every volume, or as many as computes says, which map
+    one each in turn. ports gives a node's listener port (default 4421, 4422, ...). lvstores gives {serial: {name, uuid,
+    total_bytes, free_bytes}}, of clusters of 4 MiB unless cluster_size says otherwise; a disk with one is UP, the
+    others stay NEW until set_lvstores(). Each volume has a replica on two nodes (on one if there is only one, or as
+    replicas says), all of them CREATING; lvols is the number of replicas.
     """
     names = [f"storage-{number}" for number in range(1, nodes + 1)]
     ports = ports or {name: 4420 + number for number, name in enumerate(names, 1)}
@@ -78,11 +79,16 @@ def make_estate(
             )
             for index in range(disks_per_node):
                 estate.disks[serial(name, index)] = _add_disk(conn, name, index, trtype, address, ports[name])
-        conn.execute("INSERT INTO diskengine.node (name, kind, hostnqn) VALUES (%s, 'compute', %s)", [COMPUTE, hostnqn])
-        conn.execute(
-            "INSERT INTO diskengine.node_address (node, trtype, address) VALUES (%s, %s, %s)",
-            [COMPUTE, trtype, address],
-        )
+        mapped = [COMPUTE, *(f"compute-{number}" for number in range(2, computes + 1))]
+        for number, name in enumerate(mapped, 1):
+            conn.execute(
+                "INSERT INTO diskengine.node (name, kind, hostnqn) VALUES (%s, 'compute', %s)",
+                [name, hostnqn if name == COMPUTE else f"{hostnqn[:-1]}{number}"],
+            )
+            conn.execute(
+                "INSERT INTO diskengine.node_address (node, trtype, address) VALUES (%s, %s, %s)",
+                [name, trtype, address],
+            )
         replicas = replicas or min(2, nodes)
         estate.volumes = _ids(
             conn,
@@ -105,8 +111,8 @@ def make_estate(
         estate.mappings = _ids(
             conn,
             "INSERT INTO diskengine.mapping (volume_id, node, vm) "
-            "SELECT v, %s, 'vm-' || v FROM unnest(%s::bigint[]) AS v RETURNING id",
-            [COMPUTE, estate.volumes],
+            "SELECT v, n, 'vm-' || v FROM unnest(%s::bigint[], %s::text[]) AS p (v, n) RETURNING id",
+            [estate.volumes, [mapped[place % computes] for place in range(len(estate.volumes))]],
         )
         set_lvstores(conn, lvstores or {})
     return estate

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Two storage nodes and a compute node with their targets, and the database that says what they should have."""
+"""Two storage nodes and compute nodes with their targets, and the database that says what they should have."""
 
 from __future__ import annotations
 
@@ -17,11 +17,15 @@ WAIT_SECONDS = 60
 
 
 class Fleet:
-    """Targets storage-1, storage-2 and compute-1, and a database that says what they should have."""
+    """Targets storage-1, storage-2 and compute-1, ..., and a database that says what they should have.
+
+    compute-1 maps every volume; where there are more compute nodes, each in turn maps one.
+    """
 
     def __init__(self, targets, dsn, conn, volumes):
         self.dsn, self.conn = dsn, conn
-        self.targets = dict(zip(("storage-1", "storage-2", COMPUTE), targets))
+        computes = [f"compute-{number}" for number in range(1, len(targets) - 1)]
+        self.targets = dict(zip(("storage-1", "storage-2", *computes), targets))
         lvstores, ports = {}, {}
         for name in ("storage-1", "storage-2"):
             ports[name] = free_port()
@@ -30,7 +34,15 @@ class Fleet:
             known = {"name": "lvs-0", "uuid": store["uuid"], "total_bytes": size, "free_bytes": free}
             lvstores[serial(name, 0)] = known
         self.estate = make_estate(
-            conn, 2, 1, lvols=2 * volumes, lvol_bytes=12 * MIB, thin=False, ports=ports, lvstores=lvstores
+            conn,
+            2,
+            1,
+            lvols=2 * volumes,
+            lvol_bytes=12 * MIB,
+            thin=False,
+            ports=ports,
+            lvstores=lvstores,
+            computes=len(computes),
         )
         conn.execute("UPDATE diskengine.volume SET size_bytes = %s", [11 * MIB])
         self.compute = self.targets[COMPUTE]
@@ -122,14 +134,17 @@ class Fleet:
 
     def check_served(self):
         """Each mapping that is ATTACHED has its vhost controller on a mirror of two legs, and nothing else is there."""
-        attached = [row for row in self.rows() if row["state"] == "ATTACHED"]
-        served = {
-            item["ctrlr"]: item["backend_specific"]["block"]["bdev"]
-            for item in self.compute.call("vhost_get_controllers")
-        }
-        assert served == {f"vhost{row['id']}": f"raid_{row['volume_id']}" for row in attached}
-        raids = {item["name"]: item for item in self.compute.call("bdev_raid_get_bdevs", {"category": "all"})}
-        assert set(raids) == set(served.values())
-        for item in raids.values():
-            assert (item["state"], item["num_base_bdevs_operational"]) == ("online", 2)
-        assert len(self.compute.call("bdev_nvme_get_controllers")) == 2 * len(raids)
+        rows = [row for row in self.rows() if row["state"] == "ATTACHED"]
+        for name, target in self.targets.items():
+            if not name.startswith("compute-"):
+                continue
+            served = {
+                item["ctrlr"]: item["backend_specific"]["block"]["bdev"]
+                for item in target.call("vhost_get_controllers")
+            }
+            assert served == {f"vhost{row['id']}": f"raid_{row['volume_id']}" for row in rows if row["node"] == name}
+            raids = {item["name"]: item for item in target.call("bdev_raid_get_bdevs", {"category": "all"})}
+            assert set(raids) == set(served.values())
+            for item in raids.values():
+                assert (item["state"], item["num_base_bdevs_operational"]) == ("online", 2)
+            assert len(target.call("bdev_nvme_get_controllers")) == 2 * len(raids)
