@@ -19,6 +19,8 @@ class ActionModule(DatabaseAction):
     """Writes results back, each a compare-and-set."""
 
     SPEC = {
+        "lease": {"type": "int"},
+        "lease_node": {"type": "str"},
         "rows": {
             "type": "list",
             "elements": "dict",
@@ -46,10 +48,13 @@ class ActionModule(DatabaseAction):
         },
     }
 
+    REQUIRED_BY = {"lease": ["lease_node"]}
+
     def perform(self, options, connection):
         """Records the rows, a transaction for each kind, then fails if any of them was not recorded."""
         check = self._task.check_mode
-        rows = [{key: value for key, value in row.items() if value is not None} for row in options["rows"]]
+        lease = {name: options[name] for name in ("lease", "lease_node")} if options["lease"] else {}
+        rows = [{key: value for key, value in {**row, **lease}.items() if value is not None} for row in options["rows"]]
         if not rows:
             return {"changed": False, "results": []}
         assumed = _assume_identities(rows) if check else set()

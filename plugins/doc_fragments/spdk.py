@@ -546,10 +546,17 @@ requirements:
 options:
   lock_wait:
     description:
-      - Seconds to wait for another run on the same target to end, before giving up.
-      - Runs exclude each other by a lock on the file C(<socket>.client.lock), which ends with its holder.
+      - Seconds to wait for another module on the same target to end, before giving up.
+      - They exclude each other by a lock on the file C(<socket>.client.lock), which ends with its holder.
     type: float
     default: 60.0
+  lease:
+    description:
+      - Token of the run's lease of the node, as M(excloud.diskengine.node_lease) returns it.
+      - The highest token that a target was ever called with is kept in the file of the lock. A call with a lower one
+        comes from a run that was overtaken; it is refused and sends nothing.
+      - Without it the call belongs to no run and only waits for others to end.
+    type: int
 """
 
     HEALTH = r"""

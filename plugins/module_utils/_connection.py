@@ -14,7 +14,7 @@ CONNECTION = {
     "socket": {"type": "path", "default": "/var/tmp/spdk.sock"},
     "timeout": {"type": "float", "default": 60.0},
 }
-LOCK = {"lock_wait": {"type": "float", "default": 60.0}}
+LOCK = {"lock_wait": {"type": "float", "default": 60.0}, "lease": {"type": "int"}}
 
 MESSAGE_ITEMS = 10
 

@@ -2,32 +2,40 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""One run at a time on a node. Private to the collection."""
+"""One run at a time on a node, and none that was overtaken. Private to the collection."""
 
 from __future__ import annotations
 
 import fcntl
 import os
+import re
 import stat
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Optional
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ._errors import Unreachable
+from ._errors import Refusal, Unreachable
 
 _PAUSE = 0.1
+_LEASE = re.compile(r"^lease (\d+)$", re.MULTILINE)
 
 
 def lock_unless_check(module: AnsibleModule) -> AbstractContextManager:
     """Return the lock of the module's target; check mode changes nothing and needs none."""
-    return nullcontext() if module.check_mode else node_lock(module.params["socket"], module.params["lock_wait"])
+    if module.check_mode:
+        return nullcontext()
+    return node_lock(*(module.params[name] for name in ("socket", "lock_wait", "lease")))
 
 
 @contextmanager
-def node_lock(socket_path: str, wait: float) -> Iterator[None]:
+def node_lock(socket_path: str, wait: float, lease: Optional[int] = None) -> Iterator[None]:
     """Hold the lock of the target behind ``socket_path``, waiting up to ``wait`` seconds for another run to end.
+
+    ``lease`` is the token of the run's lease of the node, if it has one. The highest that ever came is kept in the lock
+    file, and Refusal raised when this one is lower: whoever has the higher one took the node over.
 
     The lock file is ``<socket>.client.lock`` (``<socket>.lock`` is the target's own, contract section 1); the kernel
     lets go of it when its holder dies. Raises Unreachable with the holder when it does not become free. Where there
@@ -49,15 +57,28 @@ def node_lock(socket_path: str, wait: float) -> Iterator[None]:
                 break
             except BlockingIOError:
                 if time.monotonic() >= deadline:
-                    holder = lock.read().strip() or "an unknown process"
+                    holder = lock.readline().strip() or "an unknown process"
                     raise Unreachable(
                         f"another run ({holder}) holds {path} and did not end within {wait:g} s; try again when it has"
                     ) from None
                 time.sleep(_PAUSE)
-        lock.truncate(0)
-        lock.write(f"process {os.getpid()}\n")
-        lock.flush()
+        seen = _LEASE.search(lock.read())
+        highest = int(seen[1]) if seen else None
+        if lease is not None and highest is not None and lease < highest:
+            raise Refusal(
+                f"this run has lost the node: it came with lease {lease}, and another run was here with lease {highest}; "
+                f"nothing was sent, run it again (if the database has begun anew, remove {path} first)"
+            )
+        kept = highest if lease is None else lease
+        _replace(lock.fileno(), f"process {os.getpid()}\n" + ("" if kept is None else f"lease {kept}\n"))
         yield
+
+
+def _replace(descriptor: int, text: str) -> None:
+    """Write the content of the file in one call: whoever is killed here leaves the old lease or the new one."""
+    content = text.encode()
+    os.pwrite(descriptor, content, 0)
+    os.ftruncate(descriptor, len(content))
 
 
 def _open(path: str) -> int:

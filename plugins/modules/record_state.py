@@ -30,6 +30,17 @@ attributes:
       - The same call is made and rolled back.
       - A row that becomes V(UP) may lack its UUID in check mode, where nothing was made that has one.
 options:
+  lease:
+    description:
+      - Token of the run's lease of O(lease_node), as M(excloud.diskengine.node_lease) returns it. Recording renews it.
+      - When that node's lease is another by now, the rows are refused.
+      - Without it the rows belong to no run and are only compared.
+    type: int
+  lease_node:
+    description:
+      - Name of the node that the run works on. It need not be the one that the objects are on, as a run on a compute
+        node records what it found of the legs of its mirrors. Needed with O(lease).
+    type: str
   rows:
     description:
       - What was found or made, one row for each object. Kinds are recorded one after the other, in the order of
@@ -107,6 +118,7 @@ options:
         type: str
 seealso:
   - module: excloud.diskengine.desired_state_info
+  - module: excloud.diskengine.node_lease
 """
 
 EXAMPLES = r"""

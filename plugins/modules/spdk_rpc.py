@@ -83,7 +83,7 @@ import re
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.excloud.diskengine.plugins.module_utils._connection import CONNECTION, LOCK, connect
 from ansible_collections.excloud.diskengine.plugins.module_utils._errors import DiskengineError, RpcError
-from ansible_collections.excloud.diskengine.plugins.module_utils._lock import node_lock
+from ansible_collections.excloud.diskengine.plugins.module_utils._lock import lock_unless_check
 
 _READS = re.compile(r"(^|_)get(_|$)|^framework_wait_init$|^bdev_wait_for_examine$")
 
@@ -111,7 +111,7 @@ def main() -> None:
             elif module.check_mode:
                 result = None
             else:
-                with node_lock(module.params["socket"], module.params["lock_wait"]):
+                with lock_unless_check(module):
                     result = client.call(method, params)
     except RpcError as error:
         module.fail_json(msg=str(error), code=error.code)

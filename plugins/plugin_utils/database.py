@@ -240,9 +240,8 @@ def release_leases(conn, nodes, token):
 
 
 def read_leases(conn, nodes):
-    """The leases of nodes that are held and have not expired: their rows of v_lease, sorted by node."""
-    rows = _rows(conn, "v_lease", "node", nodes)
-    return [row for row in rows if not row["expired"]]
+    """The leases of nodes that somebody holds, also those that have expired: rows of v_lease, sorted by node."""
+    return _rows(conn, "v_lease", "node", nodes)
 
 
 def _leases(conn, query, nodes, *parameters):

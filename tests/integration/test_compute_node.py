@@ -67,7 +67,7 @@ def test_a_vm_that_is_connected_keeps_its_disk(make_fleet):
     fleet.wish("DETACHING", connected, free)
     waits = fleet.site()
     assert waits.rc == 2
-    assert "a client is connected (session" in waits.events[-1]["result"]["msg"]
+    assert "a client is connected (session" in waits.failure
     assert fleet.states() == ["DETACHING", "DETACHED"]
     assert [item["ctrlr"] for item in fleet.compute.call("vhost_get_controllers")] == [f"vhost{connected}"]
     assert len(fleet.compute.call("bdev_raid_get_bdevs", {"category": "online"})) == 1
@@ -83,7 +83,7 @@ def test_a_volume_that_is_not_whole_waits_and_the_others_are_served(make_fleet):
     lame, whole = fleet.estate.volumes
     fleet.conn.execute("UPDATE diskengine.volume SET size_bytes = size_bytes + 1 WHERE id = %s", [lame])
     run = fleet.site()
-    message = run.events[-1]["result"]["msg"]
+    message = run.failure
     assert run.rc == 2 and "Traceback" not in run.output
     assert f"volume {lame} has {11 * MIB + 1} bytes" in message and "a leg needs 1 MiB more" in message
     assert fleet.states() == ["ASSIGNED", "ATTACHED"]

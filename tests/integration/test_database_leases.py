@@ -48,8 +48,9 @@ def seconds_left(conn, node):
     return conn.execute(query, [node]).fetchone()[0]
 
 
-def recorded(conn, number, **fields):
-    (row,) = record(conn, "lvol", [{"id": number, "from": "CREATING", "to": "UP", "uuid": UUID, **fields}])
+def recorded(conn, number, lease):
+    fields = {"uuid": UUID, "lease": lease, "lease_node": "storage-1"}
+    (row,) = record(conn, "lvol", [{"id": number, "from": "CREATING", "to": "UP", **fields}])
     return row["outcome"], row["state"], row["reason"]
 
 
@@ -89,7 +90,7 @@ def test_a_lease_ends_by_itself(conn, estate):
 def test_a_lease_that_nobody_took_over_is_renewed_though_it_expired(conn, estate):
     first = take(conn)
     expire(conn)
-    assert read_leases(conn, NODES) == []
+    assert [row["expired"] for row in read_leases(conn, NODES)] == [True, True]
     renewed = renew_leases(conn, NODES, token(first))
     assert token(renewed) == token(first)
     assert 50 < seconds_left(conn, "storage-1") <= 60
@@ -137,26 +138,28 @@ def test_a_run_that_was_overtaken_records_nothing(conn, estate):
     )  # fmt: skip
 
 
-def test_each_row_is_judged_by_its_own_node(conn, estate):
-    """In one call: rows of two nodes, one without a lease, and one that is not there; in their order."""
+def test_each_row_is_judged_by_its_lease(conn, estate):
+    """In one call, in their order: leases of two nodes, none, one without a node, and rows that are not there."""
     first = token(take(conn))
     expire(conn)
     take(conn, ["storage-2"], holder="two")
-    nodes = dict(conn.execute("SELECT id, node FROM diskengine.v_lvol").fetchall())
-    rows = [
-        {"id": number, "from": "CREATING", "to": "UP", "uuid": f"{UUID[:-1]}{n}", "lease": first}
-        for n, number in enumerate(estate.lvols)
+    leases = [
+        ({"lease": first, "lease_node": "storage-1"}, "changed"),
+        ({"lease": first, "lease_node": "storage-2"}, "refused"),
+        ({"lease": None, "lease_node": "storage-2"}, "changed"),
+        ({"lease": first}, "refused"),
+        ({"lease": first, "lease_node": "storage-1"}, "missing"),
+        ({"lease": first, "lease_node": "storage-2"}, "refused"),
+        ({"lease": first, "lease_node": "storage-7"}, "refused"),
     ]
-    rows.insert(2, {"id": 77777, "from": "CREATING", "to": "UP", "lease": first})
-    del rows[4]["lease"]
-    rows[0]["lease"] = None
-    outcomes = [(row["id"], row["outcome"]) for row in record(conn, "lvol", rows)]
-    assert outcomes == [
-        (row["id"], "missing" if row["id"] == 77777
-         else "refused" if row.get("lease") and nodes[row["id"]] == "storage-2" else "changed")
-        for row in rows
-    ]  # fmt: skip
-    assert {what for _id, what in outcomes} == {"missing", "refused", "changed"}
+    numbers = [*estate.lvols, 77777, 88888, 99999]
+    rows = [
+        {"id": number, "from": "CREATING", "to": "UP", "uuid": f"{UUID[:-1]}{number % 10}", **lease}
+        for number, (lease, _outcome) in zip(numbers, leases)
+    ]
+    results = record(conn, "lvol", rows)
+    assert [(row["id"], row["outcome"]) for row in results] == list(zip(numbers, (outcome for _l, outcome in leases)))
+    assert [row["state"] for row in results] == ["UP", "CREATING", "UP", "CREATING", None, None, None]
 
 
 def test_all_kinds_are_fenced(conn, estate):
@@ -167,7 +170,7 @@ def test_all_kinds_are_fenced(conn, estate):
     expire(conn)
     take(conn, [*NODES, "compute-1"], holder="two")
     for kind, number in numbers.items():
-        change = {"id": number, "from": steps[kind][0], "to": steps[kind][1], "lease": first}
+        change = {"id": number, "from": steps[kind][0], "to": steps[kind][1], "lease": first, "lease_node": "compute-1"}
         (row,) = record(conn, kind, [change])
         assert row["outcome"] == "refused" and "was lost: it is held by two" in row["reason"]
 
@@ -196,6 +199,15 @@ def test_a_take_waits_until_rows_are_committed(conn, dsn, estate):
     # The row was recorded, and so the lease renewed, before the other came to see it: it is not free any more.
     assert taken.is_set()
     assert conn.execute("SELECT holder FROM diskengine.lease WHERE node = 'storage-1'").fetchone() == ("one",)
+
+
+def test_ten_thousand_rows_under_a_lease(conn):
+    estate = make_estate(conn, nodes=2, lvols=10000, lvstores=invented_lvstores())
+    lease = {"lease": token(take(conn)), "lease_node": "storage-1"}
+    rows = [{"id": number, "from": "CREATING", "to": "CREATING", **lease} for number in estate.lvols]
+    started = time.monotonic()
+    assert {row["outcome"] for row in record(conn, "lvol", rows)} == {"unchanged"}
+    assert time.monotonic() - started < 30
 
 
 def test_many_at_once(dsn, conn, estate):

@@ -52,7 +52,7 @@ def fails_clearly(done, *said):
     assert done.rc == 2
     assert "Traceback" not in done.output
     assert SECRET not in done.output
-    message = done.events[-1]["result"]["msg"]
+    message = done.failure
     for text in said:
         assert text in message
     assert "\n" not in message

@@ -67,7 +67,7 @@ def test_what_differs_is_listed_with_what_stands_on_it(compare, tmp_path):
     done = compare(extra_vars={"drift_report_dir": str(tmp_path), "drift_fail": True})
     assert done.rc == 2
     found = json.loads((tmp_path / "drift.json").read_text(encoding="utf-8"))
-    assert done.events[-1]["result"]["msg"] == "; ".join(found["summary"])
+    assert done.failure == "; ".join(found["summary"])
     assert not found["clean"] and found["nodes"]["storage-2"]["counts"] == {"extra": 1}
     differences = {(each["class"], each["kind"]): each for each in found["differences"]}
     assert set(differences) >= {
@@ -112,7 +112,7 @@ def test_that_nothing_was_compared_is_a_failure(compare):
     assert told[0] == "0 of 3 nodes compared: nothing differs"
     assert [line.split(":")[0] for line in told[1:]] == ["compute-1", "storage-1", "storage-2"]
     assert all("not compared: The database failed: " in line for line in told[1:])
-    assert "The report has no picture of the estate." in done.events[-1]["result"]["msg"]
+    assert "The report has no picture of the estate." in done.failure
     done = compare(args=["--limit", "compute-1"])
     assert done.rc == 0 and report(done)["clean"], done.output
     assert report(done)["left_out"] == ["storage-1", "storage-2"]
@@ -121,4 +121,4 @@ def test_that_nothing_was_compared_is_a_failure(compare):
 def test_an_inventory_without_nodes():
     done = run_playbook("excloud.diskengine.drift")
     assert done.rc == 2
-    assert "No host of the inventory matches storage or compute" in done.events[-1]["result"]["msg"]
+    assert "No host of the inventory matches storage or compute" in done.failure

@@ -90,4 +90,4 @@ def test_transport_options_of_the_role(make_site):
     site.clear()
     refused = site.converge()
     assert (refused.rc, site.mutations()) == (2, [])
-    assert "max_queue_depth is 64, wanted 256" in refused.events[-1]["result"]["msg"]
+    assert "max_queue_depth is 64, wanted 256" in refused.failure

@@ -94,6 +94,7 @@ def test_the_database_is_served_by_the_controller(make_site, counting):
     done_by = {event["action"] for event in done.events if event["event"] != "skipped"}
     assert {action for action in done_by if action.startswith("excloud.diskengine.")} == {
         "excloud.diskengine.desired_state_info",
+        "excloud.diskengine.node_lease",
         "excloud.diskengine.record_state",
         "excloud.diskengine.spdk_node",
     }
@@ -106,4 +107,5 @@ def test_the_database_is_read_once_for_all_nodes(make_site, counting):
     site = make_site(nodes=2, lvols=4)
     done, _inputs = one_pass(site, counting, check=True)
     assert len([event for event in done.events if event["action"].endswith("desired_state_info")]) == 1
+    assert len([event for event in done.events if event["action"].endswith("node_lease")]) == 2
     assert len([event for event in done.events if event["action"].endswith("spdk_node")]) == 2

@@ -18,6 +18,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from support.runs import WAIT_SECONDS, at, in_background, parents, playbook_of, until
 
 READS = ["spdk_get_version", "rpc_get_methods", "bdev_get_bdevs"]
 WRITES = [
@@ -29,30 +30,8 @@ WRITES = [
     "nvmf_subsystem_add_listener",
 ]
 SPDK_TASK = "Converge the SPDK target"
-WAIT_SECONDS = 120
-
-
-def parents():
-    """The parent of each process."""
-    found = {}
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            found[int(path.parent.name)] = int(path.read_text().rpartition(")")[2].split()[1])
-        except (FileNotFoundError, ProcessLookupError):
-            pass
-    return found
-
-
-def playbook_of(pid):
-    """The processes of the ansible-playbook that runs the module pid, itself first."""
-    parent = parents()
-    top = pid
-    while parent[parent[top]] != os.getpid():  # between them is the process that forks for each run
-        top = parent[top]
-    family = [top]
-    for member in family:
-        family += [child for child, of in parent.items() if of == member]
-    return family
+SHORT = {"storage_node_lease": 1}  # a run that is killed releases nothing
+NONE = {"storage_node_lease": 0}
 
 
 def kill(*pids):
@@ -67,14 +46,6 @@ def alive(pid):
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except (FileNotFoundError, ProcessLookupError):
         return False
-
-
-def until(condition):
-    """Wait until the condition holds."""
-    deadline = time.monotonic() + WAIT_SECONDS
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come to this"
-        time.sleep(0.01)
 
 
 def kill_playbook(site, request):
@@ -100,21 +71,6 @@ def kill_target(site, request):
 
 def drop_connection(site, request):
     raise ConnectionResetError
-
-
-def at(site, method, action, occurrence=1):
-    """Arrange that action(site, request) is called at one answer; returns the list of requests it was called with."""
-    done, recorder = [], site.target.recorder
-
-    def before_answer(number):
-        earlier = [request["method"] for request in recorder.requests[: number - 1]]
-        request = recorder.requests[number - 1]
-        if number and not done and request["method"] == method and earlier.count(method) == occurrence - 1:
-            done.append(request)
-            action(site, request)
-
-    recorder.before_answer = before_answer
-    return done
 
 
 def recovers(site):
@@ -158,7 +114,7 @@ def test_killed_after_a_call(make_site, victim, points, lvols):
     nodes = site.each()
     killed = [at(node, method, victim, number) for node, (method, number) in zip(nodes, points)]
     for part in nodes if victim is kill_playbook else [site]:
-        assert part.converge().rc != 0
+        assert part.converge(host_vars=SHORT).rc != 0
     assert [[request["method"] for request in requests] for requests in killed] == [[method] for method, _n in points]
     assert lvols > 1 or "UP" not in {row["state"] for row in site.rows()}
     recovers(site)
@@ -169,7 +125,7 @@ def test_the_module_outlives_the_controller(make_site):
     site = make_site(nodes=len(points), lvols=2 * len(points), replicas=1)
     for node, method in zip(site.each(), points):
         killed = at(node, method, kill_controller)
-        assert node.converge().rc != 0
+        assert node.converge(host_vars=SHORT).rc != 0
         (request,) = killed
         until(lambda pid=request["pid"]: not alive(pid))
         assert len(node.mutations()) == 1 + 2 * 5
@@ -278,19 +234,6 @@ def test_a_mixed_run_killed_at_any_call_ends_as_any_other(make_site):
     assert [summary(node) for node in nodes] == [wanted] * len(nodes)
 
 
-def in_background(call):
-    """Run a call in a thread; returns a function that waits for its result."""
-    results = []
-    thread = threading.Thread(target=lambda: results.append(call()))
-    thread.start()
-
-    def wait():
-        thread.join(WAIT_SECONDS)
-        return results[0]
-
-    return wait
-
-
 def holders(path):
     """How many processes have a file open."""
     found = 0
@@ -304,7 +247,7 @@ def holders(path):
 
 @pytest.fixture
 def held(make_site):
-    """A site and a run that is stopped at the answer to its third change until the event is set."""
+    """A site and a run without a lease that is stopped at the answer to its third change until the event is set."""
     site = make_site(lvols=4)
     arrived, go = threading.Event(), threading.Event()
 
@@ -313,7 +256,7 @@ def held(make_site):
         go.wait(WAIT_SECONDS)
 
     at(site, "bdev_lvol_create", hold)
-    first = in_background(site.converge)
+    first = in_background(lambda: site.converge(host_vars=NONE))
     assert arrived.wait(WAIT_SECONDS)
     yield site, first, go
     go.set()
@@ -322,7 +265,7 @@ def held(make_site):
 
 def test_a_second_run_waits_for_the_first(held):
     site, first, go = held
-    second = in_background(site.converge)
+    second = in_background(lambda: site.converge(host_vars=NONE))
     until(lambda: holders(f"{site.target.socket}.client.lock") == 2)
     assert {request["connection"] for request in site.target.recorder.requests} == {1}
     go.set()
@@ -335,10 +278,10 @@ def test_a_second_run_waits_for_the_first(held):
 
 def test_a_second_run_says_who_holds_the_node(held):
     site, first, go = held
-    refused = site.converge(host_vars={"storage_node_lock_wait": 0.5})
+    refused = site.converge(host_vars={**NONE, "storage_node_lock_wait": 0.5})
     holder = site.target.recorder.requests[0]["pid"]
     assert refused.rc == 2
-    assert f"another run (process {holder}) holds" in refused.events[-1]["result"]["msg"]
+    assert f"another run (process {holder}) holds" in refused.failure
     assert {request["connection"] for request in site.target.recorder.requests} == {1}
     go.set()
     assert first().rc == 0

@@ -98,7 +98,7 @@ def test_what_nobody_wants_is_removed_when_it_is_named(make_site):
     row = site.rows()[0]
     wanted = {"kind": "lvol", "object": f"lvs-0/{row['id']}"}
     used = site.converge(host_vars={"storage_node_remove": [{"kind": "lvol", "object": "lvs-0/998"}, wanted]})
-    message = used.events[-1]["result"]["msg"]
+    message = used.failure
     assert f"it is exported as namespace 1 of {stranger}" in message
     assert f"lvol lvs-0/{row['id']} is not removed, because a row names it" in message
     done = site.converge(times=2, host_vars={"storage_node_remove": listed})

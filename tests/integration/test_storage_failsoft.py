@@ -120,7 +120,7 @@ def test_an_lvstore_that_fills_up_on_the_way(make_site):
     assert done.rc == 2
     assert 0 < states.count("UP") < 6
     site.check_served(but=[row["id"] for row in site.rows() if row["state"] != "UP"])
-    message = done.events[-1]["result"]["msg"]
+    message = done.failure
     assert f"{2 * states.count('CREATING')} of 13 objects failed" in message
     assert "no space" in message
 
@@ -145,7 +145,7 @@ def test_a_call_that_fails_stops_only_what_needs_it(make_site):
     done = site.converge()
     assert done.rc == 2
     assert {row["id"]: row["state"] for row in site.rows()} == {1: "UP", 2: "CREATING", 3: "UP"}
-    message = done.events[-1]["result"]["msg"]
+    message = done.failure
     assert f"subsystem {victim['nqn']}" in message and "\n" not in message
     assert thief in message
 

@@ -102,7 +102,7 @@ def test_what_is_used_is_deferred_and_says_by_what(make_site):
         wish(site, "lvol", number, "DELETING")
     wish(site, "snapshot", 1, "DELETING")
     done = site.converge()
-    message = done.events[-1]["result"]["msg"]
+    message = done.failure
     assert done.rc == 2
     assert f"lvol {store}/{served}: it is served by the vhost controller vhost9; take that away first" in message
     assert f"wanted {rows[strange]['uuid']}; it is left alone" in message
@@ -174,7 +174,7 @@ def test_drives_that_are_not_as_the_database_says(make_drive_site):
     site.target.call("bdev_nvme_attach_controller", {"name": "byhand", "trtype": "PCIe", "traddr": bdfs[3]})
     uuid = site.target.call("bdev_lvol_create_lvstore", {"bdev_name": "byhandn1", "lvs_name": "older"})
     done = site.converge()
-    message = done.events[-1]["result"]["msg"]
+    message = done.failure
     assert done.rc == 2 and "Traceback" not in done.output
     rows = {row["id"]: row for row in rows_of(site, "v_disk")}
     assert f"the drive at {bdfs[0]} holds an ext2, ext3 or ext4 file system; it is overwritten only with" in message

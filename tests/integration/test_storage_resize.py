@@ -171,7 +171,7 @@ def test_a_thin_lvol_waits_unless_free_space_is_known_to_be_zero(make_site):
     grow(site, thin, 20)
     grow(site, thick, 20)
     waits = site.converge()
-    message = waits.events[-1]["result"]["msg"]
+    message = waits.failure
     assert waits.rc == 2 and not site.mutations()
     assert "it is thin, so it would grow by bytes that show old data" in message
     assert f"the thin lvol {thin} takes free clusters of lvstore lvs-0 at any time" in message
@@ -189,7 +189,7 @@ def test_a_smaller_size_is_refused(make_site):
     grow(site, site.estate.lvols[0], 4)
     refused = site.converge()
     assert refused.rc == 2 and not site.mutations()
-    assert "shrinking from 12 MiB to 4 MiB gives up data" in refused.events[-1]["result"]["msg"]
+    assert "shrinking from 12 MiB to 4 MiB gives up data" in refused.failure
     assert site.rows()[0]["state"] == "RESIZING"
 
 

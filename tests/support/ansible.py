@@ -50,6 +50,11 @@ class Result:
         return only
 
     @property
+    def failure(self):
+        """What the last task that failed said."""
+        return [event["result"] for event in self.events if event["event"] == "failed"][-1]["msg"]
+
+    @property
     def changed(self):
         """How many task results were changed, by host, as the recap counts them."""
         return {host: int(count) for host, count in re.findall(r"^(\S+)\s+: ok=\d+\s+changed=(\d+)", self.stdout, re.M)}

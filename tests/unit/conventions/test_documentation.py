@@ -23,7 +23,7 @@ from ansible_collections.excloud.diskengine.tests.unit.conventions.collection im
 
 STATES = {
     *("present", "absent", "started", "stopped", "attached", "detached", "bound", "released", "up", "down"),
-    *("saved", "restored", "drained", "retired"),
+    *("saved", "restored", "drained", "retired", "held"),
 }
 
 # Connects as the owner of the schema, so what a group sets for the role of convergence must not reach it.

@@ -27,7 +27,7 @@ def as_specified(options):
 @pytest.mark.parametrize(
     "name",
     [
-        *("database_schema", "desired_state_info", "disk", "node", "record_state", "register_disks"),
+        *("database_schema", "desired_state_info", "disk", "node", "node_lease", "record_state", "register_disks"),
         *("volume", "volume_mapping"),
     ],
 )

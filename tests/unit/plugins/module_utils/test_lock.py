@@ -12,10 +12,11 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Optional
 
 import ansible_collections.excloud.diskengine.plugins.module_utils._lock as lock_module
 import pytest
-from ansible_collections.excloud.diskengine.plugins.module_utils._errors import Unreachable
+from ansible_collections.excloud.diskengine.plugins.module_utils._errors import Refusal, Unreachable
 from ansible_collections.excloud.diskengine.plugins.module_utils._lock import node_lock
 
 HOLD = """
@@ -145,3 +146,30 @@ def test_a_link_is_not_followed(path, tmp_path):
         with node_lock(path, 0):
             pass
     assert victim.read_text() == "precious"
+
+
+def came(path: str, lease: Optional[int]) -> bool:
+    """Whether a call with this lease is let through."""
+    try:
+        with node_lock(path, 0, lease):
+            return True
+    except Refusal as refusal:
+        assert f"came with lease {lease}" in str(refusal)
+        return False
+
+
+def test_a_run_that_was_overtaken_is_refused(path):
+    """The highest lease that ever came counts; what comes without one belongs to no run."""
+    assert [came(path, lease) for lease in (None, 7, 7, None, 9, 7, None, 8, 9, 10, 9)] == [
+        *(True, True, True, True, True, False, True, False, True, True, False)
+    ]
+    assert Path(f"{path}.client.lock").read_text() == f"process {os.getpid()}\nlease 10\n"
+
+
+def test_who_holds_it_is_said_without_the_lease(path):
+    assert came(path, 7)
+    with holder(path):
+        with pytest.raises(Unreachable, match=r"another run \(process \d+\) holds"):
+            with node_lock(path, 0, 8):
+                pytest.fail("two runs at once")
+    assert came(path, 7)
