@@ -66,7 +66,7 @@ def node_lock(socket_path: str, wait: float, lease: Optional[int] = None) -> Ite
         highest = int(seen[1]) if seen else None
         if lease is not None and highest is not None and lease < highest:
             raise Refusal(
-                f"this run has lost the node: it came with lease {lease}, and another run was here with lease {highest}; "
+                f"this run has lost the node: it came with lease {lease}, and another was here with lease {highest}; "
                 f"nothing was sent, run it again (if the database has begun anew, remove {path} first)"
             )
         kept = highest if lease is None else lease

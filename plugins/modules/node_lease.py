@@ -35,7 +35,7 @@ attributes:
   idempotent:
     support: full
     details:
-      - To take, to renew or to release a lease of one's own is never a change. To end that of another, with O(force), is.
+      - To take, to renew or to release a lease of one's own is never a change. To end another's, with O(force), is.
 options:
   nodes:
     description: Names of the nodes. A name that the database does not know is an error.
