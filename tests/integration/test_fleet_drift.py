@@ -15,7 +15,6 @@ UNREACHABLE = {
     "ansible_port": 1,
     "ansible_ssh_common_args": "-F none",
 }
-TABLES = ("node", "disk", "lvol", "volume", "mapping")
 
 
 @pytest.fixture
@@ -24,8 +23,11 @@ def compare(make_fleet):
     fleet = make_fleet()
     assert fleet.site().rc == 0
 
+    found = fleet.conn.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'diskengine'").fetchall()
+    tables = [f"SELECT t::text FROM diskengine.{name} AS t ORDER BY 1" for (name,) in found]
+
     def rows():
-        return [fleet.conn.execute(f"SELECT * FROM diskengine.{name} ORDER BY 1").fetchall() for name in TABLES]
+        return [fleet.conn.execute(query).fetchall() for query in tables]
 
     def run(vars_of=None, **options):
         fleet.clear()
@@ -43,7 +45,7 @@ def report(done):
     return done.result("Put it together and write it")
 
 
-def test_a_fleet_without_drift(compare, tmp_path):
+def test_what_differs_is_listed_with_what_stands_on_it(compare, tmp_path):
     done = compare(check=True, extra_vars={"drift_fail": True, "drift_report": str(tmp_path / "new/drift.json")})
     assert done.rc == 0, done.output
     found = json.loads((tmp_path / "new/drift.json").read_text(encoding="utf-8"))
@@ -52,9 +54,6 @@ def test_a_fleet_without_drift(compare, tmp_path):
     kinds = {kind: sum(each["kind"] == kind for each in found["objects"]) for kind in ("lvol", "export", "path", "vm")}
     assert kinds == {"lvol": 4, "export": 4, "path": 4, "vm": 2}
     assert done.result("Show what differs")["msg"] == ["# Drift: 3 of 3 nodes compared: nothing differs"]
-
-
-def test_what_differs_is_listed_with_what_stands_on_it(compare, tmp_path):
     fleet = compare.fleet
     lame, unserved = fleet.estate.volumes
     row = next(each for each in fleet.rows("v_lvol") if each["volume_id"] == lame and each["node"] == "storage-1")
@@ -91,7 +90,8 @@ def test_what_differs_is_listed_with_what_stands_on_it(compare, tmp_path):
     assert "| storage-1 | storage | 1 missing |\n" in text and "| create the subsystem; show bdev" in text
 
 
-def test_a_node_that_cannot_be_compared_is_listed(compare, tmp_path):
+def test_nodes_that_cannot_be_compared_are_listed(compare, tmp_path):
+    """That nothing was compared is a failure. With --limit the rest of the estate is only named."""
     broken = {"storage-1": UNREACHABLE, "compute-1": {"compute_node_socket": str(tmp_path / "missing")}}
     done = compare(vars_of=broken, extra_vars={"drift_report": str(tmp_path / "drift.json")})
     assert done.rc == 0, done.output
@@ -101,10 +101,6 @@ def test_a_node_that_cannot_be_compared_is_listed(compare, tmp_path):
     assert "Connection refused" in found["not_compared"]["storage-1"]
     states = {node: {each["state"] for each in found["objects"] if each["node"] == node} for node in found["nodes"]}
     assert states == {"storage-1": {"unknown"}, "storage-2": {"ok"}, "compute-1": {"unknown"}}
-
-
-def test_that_nothing_was_compared_is_a_failure(compare):
-    """Without the database there is no picture either, and with --limit the rest of the estate is only named."""
     nowhere = {"storage_node_dsn": "host=/nowhere dbname=x", "compute_node_dsn": "host=/nowhere dbname=x"}
     done = compare(vars_of=dict.fromkeys(compare.fleet.targets, nowhere))
     assert done.rc == 2

@@ -11,7 +11,9 @@ from ansible_collections.excloud.diskengine.plugins.module_utils._naming import 
 from ansible_collections.excloud.diskengine.plugins.module_utils._options import KINDS
 from ansible_collections.excloud.diskengine.plugins.plugin_utils.compute_node import (
     compute_desired,
+    compute_drift,
     compute_transitions,
+    compute_verified,
 )
 
 MIB = 1 << 20
@@ -174,3 +176,20 @@ def test_detached_is_when_nothing_is_left():
         assert compute_transitions(rows, entries(*(key for key in ALL if key != missing))) == []
     shared = node(mapping(state="DETACHING"), mapping(8, "ATTACHED"))
     assert [change["id"] for change in compute_transitions(shared, entries(ALL[0]))] == [7]
+
+
+def test_what_is_compared_and_what_is_left_alone():
+    """Only what is ATTACHED is compared; nothing that any other mapping or a lame volume has is told as extra."""
+    lame = volume(2, [leg(3), leg(4, "CREATING")])
+    mappings = [mapping(1, "ATTACHED"), mapping(2, "ATTACHED", volume_id=2), mapping(3, "DETACHED", volume_id=3)]
+    rows = node(*mappings, mapping(4, "DETACHING", volume_id=4), volumes=[volume(), lame, volume(3), volume(4)])
+    desired, pending = (json.loads(compute_verified(rows, part)) for part in ("desired", "pending"))
+    assert [each["name"] for each in desired["vhosts"]] == ["vhost1"]
+    assert [each["name"] for each in desired["raids"]] == ["raid_1"]
+    assert [each["name"] for each in pending["vhosts"]] == ["vhost1", "vhost2", "vhost4"]
+    assert [each["name"] for each in pending["raids"]] == ["raid_1", "raid_2", "raid_4"]
+    assert {name(3), name(4)} <= {each["name"] for each in pending["controllers"]}
+    found, blocked = compute_drift(rows, [{"class": "missing"}])
+    assert found == {"class": "missing"}
+    assert [blocked[key] for key in ("class", "kind", "object", "risk")] == ["blocked", "volume", "2", "manual"]
+    assert blocked["cause"].startswith("it needs two legs that are UP and has 1")
