@@ -7,7 +7,11 @@ import json
 
 import pytest
 from ansible_collections.excloud.diskengine.plugins.module_utils._naming import controller_of
-from ansible_collections.excloud.diskengine.plugins.plugin_utils.drift_formats import as_json, as_markdown
+from ansible_collections.excloud.diskengine.plugins.plugin_utils.drift_formats import (
+    as_json,
+    as_markdown,
+    as_page,
+)
 from ansible_collections.excloud.diskengine.plugins.plugin_utils.drift_report import drift_report
 from hypothesis import given
 from hypothesis import strategies as st
@@ -182,3 +186,14 @@ def test_markdown_shows_the_worst_and_stays_short():
     assert len(shown) == 20 and shown[0] == "| storage-2 | subsystem nqn | missing | a b | safe |  |"
     assert "lvs-101/900\\|\\<b\\>" in shown[1]
     assert lines[-1] == "11 more differences are in the report as JSON or HTML."
+
+
+def test_the_page_holds_the_document_and_no_markup_of_its_names():
+    evil = "</script><!--<script>@REPORT@"
+    document = report(paper_estate(), storage_1=[differs("lvol", f"lvs/{evil}", "extra", "manual")], storage_2=evil)
+    page = as_page(document)
+    assert page.count("</script>") == 2 and "<!--" not in page
+    assert page.count("&lt;/script&gt;") == 1  # in the summary for browsers without scripts
+    start = page.index('type="application/json">') + len('type="application/json">')
+    assert json.loads(page[start : page.index("</script>")]) == document
+    assert "src=" not in page and "href=" not in page and "url(" not in page
