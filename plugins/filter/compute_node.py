@@ -8,6 +8,7 @@ from __future__ import annotations
 from ansible_collections.excloud.diskengine.plugins.plugin_utils.compute_node import (
     compute_desired,
     compute_drift,
+    compute_foretold,
     compute_transitions,
     compute_verified,
 )
@@ -21,6 +22,7 @@ class FilterModule:
         return {
             "compute_desired": compute_desired,
             "compute_drift": compute_drift,
+            "compute_foretold": compute_foretold,
             "compute_transitions": compute_transitions,
             "compute_verified": compute_verified,
         }

@@ -58,6 +58,19 @@ def compute_desired(node, controller_options=None, allow_sessions=False):
     return {"desired": json.dumps(lists), "problems": problems}
 
 
+def compute_foretold(node, recorded):
+    """Return one node of M(desired_state_info) as it will be when what storage nodes foretell has come true.
+
+    ``recorded`` are the results of M(record_state) for their rows in check mode: a leg of which one says that it will
+    be UP is so here.
+    """
+    rows = _parsed(node)
+    made = {row["id"] for row in recorded if row["kind"] == "lvol" and row["state"] == "UP"}
+    for volume in rows["volumes"]:
+        volume["legs"] = [{**leg, "state": "UP"} if leg["lvol_id"] in made else leg for leg in volume["legs"]]
+    return json.dumps(rows)
+
+
 def compute_verified(node, part, controller_options=None):
     """Return a document for M(spdk_drift_info) from one node of M(desired_state_info).
 

@@ -12,6 +12,7 @@ from ansible_collections.excloud.diskengine.plugins.module_utils._options import
 from ansible_collections.excloud.diskengine.plugins.plugin_utils.compute_node import (
     compute_desired,
     compute_drift,
+    compute_foretold,
     compute_transitions,
     compute_verified,
 )
@@ -193,3 +194,16 @@ def test_what_is_compared_and_what_is_left_alone():
     assert found == {"class": "missing"}
     assert [blocked[key] for key in ("class", "kind", "object", "risk")] == ["blocked", "volume", "2", "manual"]
     assert blocked["cause"].startswith("it needs two legs that are UP and has 1")
+
+
+def test_what_storage_nodes_foretell():
+    """A leg that will be UP is so, and nothing else."""
+    rows = node(mapping(), volumes=[volume(legs=[leg(1, "CREATING"), leg(2, "CREATING"), leg(3, "DELETING")])])
+    recorded = [
+        {"kind": "lvol", "id": 1, "state": "UP"},
+        {"kind": "snapshot", "id": 2, "state": "UP"},
+        {"kind": "lvol", "id": 3, "state": None},
+    ]
+    found = json.loads(compute_foretold(json.dumps(rows), recorded))
+    assert [each["state"] for each in found["volumes"][0]["legs"]] == ["UP", "CREATING", "DELETING"]
+    assert found["mappings"] == rows["mappings"]
