@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The site's repository of examples/awx, run as AWX does, and what its execution environment is made of."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import ansible_runner
+import yaml
+from support.ansible import LOCAL, ROOT
+
+EXAMPLE = ROOT / "examples" / "awx"
+
+
+def laid_out(directory, fleet):
+    """A private data directory as AWX lays it out: the project, the inventory as it was read, and the environment."""
+    shutil.copytree(EXAMPLE, directory / "project")
+    shutil.rmtree(directory / "project/group_vars")
+    own = {name: {"socket": target.socket} for name, target in fleet.targets.items()}
+    for name in ("storage-1", "storage-2"):
+        own[name] |= {"drives": False, "bind": False}
+    hosts = {
+        name: {f"{name.partition('-')[0]}_node_{key}": value for key, value in options.items()}
+        for name, options in own.items()
+    }
+    groups = {
+        kind: {"hosts": {name: variables for name, variables in hosts.items() if name.startswith(kind)}}
+        for kind in ("storage", "compute")
+    }
+    (directory / "inventory").mkdir()
+    (directory / "inventory/hosts.json").write_text(json.dumps({"all": {"children": groups, "vars": LOCAL}}))
+    environment = {
+        "DISKENGINE_DSN": fleet.dsn,
+        "ANSIBLE_COLLECTIONS_PATH": str(ROOT / ".build/tree"),
+        "ANSIBLE_HOME": str(directory / "home"),
+        "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin",
+    }
+    (directory / "env").mkdir()
+    (directory / "env/envvars").write_text(json.dumps(environment))
+    return directory
+
+
+def job(directory, playbook, number, cmdline=""):
+    """Run a job as AWX does; returns its status and its events, read from the artifacts."""
+    done = ansible_runner.run(
+        private_data_dir=str(directory), playbook=playbook, ident=str(number), cmdline=cmdline, quiet=True
+    )
+    files = (directory / f"artifacts/{number}/job_events").glob("*.json")
+    return done, [json.loads(path.read_text()) for path in files]
+
+
+def changed(events):
+    return sum(event["event_data"].get("res", {}).get("changed", False) for event in events if "ok" in event["event"])
+
+
+def test_jobs_of_awx(make_fleet, tmp_path):
+    """A preview sends nothing and tells what a run does; the second run changes nothing; drift finds nothing."""
+    fleet = make_fleet()
+    directory = laid_out(tmp_path / "job", fleet)
+    fleet.clear()
+    preview, foretold = job(directory, "site.yml", 1, "--check --diff")
+    assert preview.rc == 0 and not fleet.sent(), preview.stdout.read()
+    assert any(event["event_data"].get("res", {}).get("diff") for event in foretold)
+    assert job(directory, "site.yml", 2)[0].rc == 0
+    assert fleet.states() == ["ATTACHED"] * 2
+    again, events = job(directory, "site.yml", 3)
+    assert again.rc == 0 and changed(foretold) and not changed(events)
+    for playbook, cmdline in (
+        ("drift.yml", "--check -e drift_fail=true"),
+        ("diagnose.yml", f"-e diagnose_volume={fleet.estate.volumes[0]}"),
+    ):
+        done, events = job(directory, playbook, playbook, cmdline)
+        assert done.rc == 0 and done.status == "successful", done.stdout.read()
+
+
+def test_the_execution_environment(tmp_path):
+    """What ansible-builder makes of the definition, with what the collection says it needs."""
+    shutil.copytree(EXAMPLE, tmp_path / "site")
+    builder = str(Path(sys.executable).with_name("ansible-builder"))
+    done = subprocess.run(
+        [builder, "create", "--output-filename=Containerfile", "-f", "execution-environment.yml"],
+        cwd=tmp_path / "site",
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    context = tmp_path / "site/context"
+    wanted = yaml.safe_load((EXAMPLE / "collections/requirements.yml").read_text())
+    assert yaml.safe_load((context / "_build/requirements.yml").read_text()) == wanted
+    recipe = (context / "Containerfile").read_text()
+    definition = yaml.safe_load((EXAMPLE / "execution-environment.yml").read_text())
+    assert definition["images"]["base_image"]["name"] in recipe
+    assert "ansible-galaxy collection install" in recipe and "ansible-core" in recipe
+    needs = subprocess.run(
+        [builder, "introspect", str(ROOT / ".build/tree")], capture_output=True, text=True, check=True
+    )
+    assert "psycopg" in needs.stdout
