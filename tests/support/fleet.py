@@ -112,8 +112,10 @@ class Fleet:
         (item,) = self.compute.call("vhost_get_controllers", {"name": f"vhost{mapping}"})
         return item["sessions"]
 
-    def operational_legs(self):
-        (item,) = self.compute.call("bdev_raid_get_bdevs", {"category": "online"})
+    def operational_legs(self, mirror=None):
+        """How many legs a mirror has, or the only one."""
+        found = self.compute.call("bdev_raid_get_bdevs", {"category": "online"})
+        (item,) = [item for item in found if mirror in (None, item["name"])]
         return item["num_base_bdevs_operational"]
 
     def raid(self, volume):
