@@ -165,6 +165,45 @@ def test_preview_run_and_run_again(site):
     assert site.tree.get(f"/sys/bus/pci/devices/{KERNELS}/class")
 
 
+def test_a_drive_of_a_compute_node(site):
+    """Its vhost controller goes before its mirror, and that before the drive; under a VM all of it stays."""
+    call = site.target.call
+    call("bdev_malloc_create", {"name": "other", "num_blocks": (256 * MIB) // 512, "block_size": 512})
+    legs = ["nvme2n1", "other"]
+    call("bdev_raid_create", {"name": "raid_1", "raid_level": "raid1", "base_bdevs": legs, "superblock": True})
+    call("vhost_create_blk_controller", {"ctrlr": "vhost7", "dev_name": "raid_1"})
+    variables = {
+        "release_drives": IDLE,
+        "release_vhosts": "vhost7",
+        "release_raids": ["raid_1"],
+        "release_subsystems": NQN,
+        "release_stop_service": "spdk_tgt",
+    }
+    calls = len(site.target.recorder.mutations)
+    site.target.control("vhost_connect", ctrlr="vhost7")
+    stays = site.release(variables={key: value for key, value in variables.items() if key != "release_subsystems"})
+    for said in ("a client is connected (session", "served by the vhost controller vhost7", "part of the RAID raid_1"):
+        assert said in stays.output
+    assert len(site.target.recorder.mutations) == calls
+    site.target.control("vhost_disconnect", ctrlr="vhost7")
+    preview = site.release(variables=variables, check=True)
+    assert preview.rc == 0 and len(site.target.recorder.mutations) == calls, preview.output
+    let_go(site)
+    with site.kernel():
+        done = site.release(variables=variables)
+    assert done.rc == 0, done.output
+    sent = [request["method"] for request in site.target.recorder.mutations[calls:]]
+    assert sorted(sent) == sorted(action["method"] for action in preview.result(DETACH)["actions"])
+    assert [method for method in sent if method != "nvmf_delete_subsystem"] == [
+        "vhost_delete_controller",
+        "bdev_raid_delete",
+        "bdev_nvme_detach_controller",
+    ]
+    assert done.result("Show where the drives are")["msg"] == [f"{IDLE} S-IDLE /dev/nvme7 live"]
+    again = site.release(variables=variables)
+    assert again.rc == 0 and again.changed["localhost"] == 0, again.output
+
+
 def test_without_spdk(site, tmp_path):
     """It goes straight to the binding."""
     let_go(site)
