@@ -102,8 +102,9 @@ def _states(parts, by_id):
 def _summary(report):
     nodes, left_out = report["nodes"], report["left_out"]
     more = f" and {len(left_out) - 10} more" if len(left_out) > 10 else ""
+    differs = f": {_told(report['counts'])}" if report["compared"] else ""
     return [
-        f"{report['compared']} of {len(nodes)} nodes compared: {_told(report['counts'])}",
+        f"{report['compared']} of {len(nodes)} nodes compared{differs}",
         *(f"{name}: {_told(node['counts'])}" for name, node in nodes.items() if node["counts"]),
         *(f"{name}: not compared: {cause}" for name, cause in report["not_compared"].items()),
         *([f"not part of this run: {', '.join(left_out[:10])}{more}"] if left_out else []),
