@@ -8,6 +8,7 @@ import os
 import signal
 
 import pytest
+from support.secrets import dhchap
 
 MIB = 1 << 20
 TASK = "Converge the SPDK target"
@@ -112,6 +113,26 @@ def test_a_leg_that_was_lost_comes_back(make_fleet):
     done = fleet.site()
     assert fleet.states() == ["ATTACHED"], done.output
     fleet.until(lambda: fleet.site().rc == 0 and fleet.operational_legs() == 2)
+    fleet.check_served()
+
+
+def test_hosts_authenticate_with_keys(make_fleet, tmp_path):
+    """Storage nodes let in who has the key, compute nodes have it, and it is shown nowhere."""
+    fleet = make_fleet(1)
+    secret = dhchap("fleet")
+    options = {
+        f"{kind}_vars": {"keys": [{"name": "fleet", "path": str(tmp_path / kind), "key": secret}]}
+        for kind in ("storage", "compute")
+    }
+    options["storage_vars"]["host_keys"] = [{"dhchap_key": "fleet"}]
+    options["compute_vars"]["controller_options"] = {"dhchap_key": "fleet"}
+    check = fleet.site(check=True, diff=True, **options)
+    assert check.rc == 0 and not fleet.sent(), check.output
+    run = fleet.site(times=2, **options)
+    assert run.rc == 0, run.output
+    assert [result["changed"] for result in run.results(TASK)] == [True] * 3 + [False] * 3
+    assert fleet.states() == ["ATTACHED"]
+    assert secret not in check.output + run.output + repr(check.events) + repr(run.events)
     fleet.check_served()
 
 
