@@ -62,8 +62,7 @@ def serve(requests):
         request, files, _flags, _address = socket.recv_fds(requests, 1 << 20, 3)
         if not request:
             return
-        pid = os.fork()
-        if not pid:
+        if not os.fork():
             requests.close()
             _play(main, files, **json.loads(request))
         for file in files:
@@ -117,5 +116,6 @@ def _reap():
 
 
 if __name__ == "__main__":
-    with socket.socket(fileno=0) as requests_of_client:
+    with socket.socket(fileno=os.dup(0)) as requests_of_client, open(os.devnull, "rb") as nothing:
+        os.dup2(nothing.fileno(), 0)  # the standard input of the runs
         serve(requests_of_client)
