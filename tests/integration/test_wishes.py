@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import importlib.util
+import inspect
 import os
 import queue
 import signal
@@ -127,6 +128,15 @@ def load():
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+def test_its_options_are_documented():
+    module = load()
+    documented = yaml.safe_load(module.DOCUMENTATION)["options"]
+    taken = inspect.signature(module.wishes).parameters
+    assert {name: option.get("default") for name, option in documented.items()} == {
+        name: parameter.default or None for name, parameter in taken.items()
+    }
 
 
 @pytest.fixture
