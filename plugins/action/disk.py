@@ -70,8 +70,10 @@ def find(conn, options):
 def wanted(disk, options):
     """The row for wish_disks, if something has to change of the disk itself. Raises DatabaseError."""
     state = options["state"]
-    if disk["state"] == "RETIRED" and state in ("present", "drained"):
+    if disk["state"] == "RETIRED" and state == "present":
         raise DatabaseError(f"Disk {disk['id']} is RETIRED; make it absent, then its drive can be registered again.")
+    if disk["state"] == "RETIRED" and state == "drained":
+        return []
     changes = {
         "present": {"draining": False},
         "drained": {"draining": True},

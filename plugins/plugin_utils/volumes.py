@@ -132,8 +132,9 @@ def _moved(options: Row, volume: Row, disk: int, disks: Disks) -> Row:
 
 
 def _require_healthy(volume: Row, kept: list[Row], disks: Disks, allow_unmapped: bool) -> None:
-    """Raise Refusal unless a volume can do without its other replicas; one that no mirror ever had holds no data."""
-    if all(lvol["membership"] == "NONE" for lvol in volume["lvols"]):
+    """Raise Refusal unless a volume can do without its other replicas; one that no VM ever had holds no data."""
+    served = any(mapping["state"] != "ASSIGNED" for mapping in volume["mappings"])
+    if not served and all(lvol["membership"] == "NONE" for lvol in volume["lvols"]):
         return
     healthy = [lvol for lvol in kept if lvol["state"] == "UP" and lvol["membership"] == "IN_SYNC"]
     if not any(disks.is_up(lvol["disk_id"]) for lvol in healthy):

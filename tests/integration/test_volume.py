@@ -10,7 +10,7 @@ import pytest
 from ansible_collections.excloud.diskengine.plugins.plugin_utils.database import read_room, wish, wishing
 from support.ansible import play, run_playbook
 from support.documented import differences, own_keys, returned
-from support.estate import COMPUTE, MIB, invented_lvstores, make_estate
+from support.estate import COMPUTE, MIB, invented_lvstores, make_estate, set_lvstores
 
 GIB = 1 << 30
 
@@ -262,16 +262,16 @@ def test_mappings(desk, conn):
 
 def test_a_disk_is_taken_out_of_use(desk, conn):
     """Replicas move while a healthy one stays elsewhere; what would cost the last one is named and stays."""
-    names = ("mapped", "unmapped", "unused", "lame")
+    names = ("mapped", "unmapped", "unused", "lame", "untold")
     desk.wish(
         ("volume", {"volumes": [{"name": name, "size": "1GiB", "disks": [1, 3]} for name in names]}),
-        ("volume_mapping", {"mappings": [{"volume": name, "node": COMPUTE} for name in ("mapped", "lame")]}),
+        ("volume_mapping", {"mappings": [{"volume": name, "node": COMPUTE} for name in ("mapped", "lame", "untold")]}),
     )
     converged(conn)
     conn.execute("UPDATE diskengine.node SET state = 'cordoned' WHERE name = 'storage-3'")
     conn.execute(
         "UPDATE diskengine.lvol AS l SET membership = CASE WHEN v.name = 'lame' AND l.disk_id = 3 THEN 'JOINING' "
-        "ELSE 'IN_SYNC' END FROM diskengine.volume AS v WHERE v.id = l.volume_id AND v.name <> 'unused'"
+        "ELSE 'IN_SYNC' END FROM diskengine.volume AS v WHERE v.id = l.volume_id AND v.name NOT IN ('unused', 'untold')"
     )
     drained = ("disk", {"serial": "storage-1-disk-0", "state": "drained"})
     before = desk.table()
@@ -279,14 +279,19 @@ def test_a_disk_is_taken_out_of_use(desk, conn):
     assert desk.table() == before
     done, again = desk.wish(drained, ("disk", {"id": 1, "state": "drained", "allow_unmapped": True}), diff=True)
     for result in (preview, done):
-        assert [row["outcome"] for row in result["moved"]] == ["changed", "refused", "changed", "refused"]
+        assert [row["outcome"] for row in result["moved"]] == ["changed", "refused", "changed", "refused", "refused"]
     assert preview["moved"] == done["moved"] and preview["diff"] == done["diff"] and done["disk"]["draining"]
     assert "volume unmapped: refused, it is not mapped, so nothing would give a new replica its data" in done["msg"]
     assert "volume lame: refused, no other replica is UP and IN_SYNC on a disk that is UP (others: lvol" in done["msg"]
     assert {entry["disk"] for row in done["moved"] for entry in row["placement"]} == {2}
     assert done["diff"]["before"]["volume mapped"] == ["disk 1 of storage-1"]
     assert done["diff"]["after"]["volume mapped"] == ["disk 2 of storage-1"]
-    assert [(row["volume"], row["outcome"]) for row in again["moved"]] == [("unmapped", "changed"), ("lame", "refused")]
+    assert "volume untold: refused, no other replica is UP and IN_SYNC" in done["msg"]
+    assert [(row["volume"], row["outcome"]) for row in again["moved"]] == [
+        ("unmapped", "changed"),
+        ("lame", "refused"),
+        ("untold", "refused"),
+    ]
     held = {row["state"]: row["held"] for row in again["left"] if row["membership"] == "IN_SYNC" and row["held"]}
     assert held == {"DELETING": "mapping 1 on compute-1 has it as a leg"}
     early, lost, unknown, nowhere = desk.wish(
@@ -301,14 +306,16 @@ def test_a_disk_is_taken_out_of_use(desk, conn):
     assert "the disk is being drained: disk 1" in nowhere["msg"]
     conn.execute("UPDATE diskengine.lvol SET membership = 'NONE' WHERE disk_id = 1")
     conn.execute("UPDATE diskengine.lvol SET state = 'DELETING' WHERE disk_id = 1 AND state <> 'DELETING'")
-    retired, twice, revived, gone, gone_too = desk.wish(
+    retired, twice, drained, revived, gone, gone_too = desk.wish(
         ("disk", {"id": 1, "state": "retired", "lost": True}),
         ("disk", {"id": 1, "state": "retired"}),
         ("disk", {"id": 1, "state": "drained"}),
+        ("disk", {"id": 1, "state": "present"}),
         ("disk", {"serial": "storage-1-disk-0", "state": "absent"}),
         ("disk", {"serial": "storage-1-disk-0", "state": "absent"}),
     )
     assert retired["disk"]["state"] == "RETIRED" and retired["left"] == [] and not twice["changed"]
+    assert not drained["changed"]
     assert revived["msg"] == "Disk 1 is RETIRED; make it absent, then its drive can be registered again."
     assert gone["changed"] and gone["disk"] is None and not gone_too["changed"]
 
@@ -444,3 +451,33 @@ def test_from_wishes_to_a_disk_of_a_vm_and_back(make_fleet, dsn, conn):
         assert not fleet.targets[name].call("bdev_lvol_get_lvols")
         (disk,) = [row for row in fleet.rows("v_disk") if row["node"] == name]
         assert disk["free_bytes"] == disk["total_bytes"]
+
+
+def test_a_disk_is_replaced_by_a_playbook(make_fleet, dsn, conn):
+    """A second disk of the node takes over; the second run finds nothing to do."""
+    fleet = make_fleet(1)
+    store = fleet.targets["storage-1"].add_lvstore("lvs-1", 256 * MIB)
+    size, free = (store[key] * store["cluster_size"] for key in ("total_data_clusters", "free_clusters"))
+    conn.execute("INSERT INTO diskengine.disk (node, bdf, serial) VALUES ('storage-1', '0000:77:00.0', 'spare')")
+    set_lvstores(conn, {"spare": {"name": "lvs-1", "uuid": store["uuid"], "total_bytes": size, "free_bytes": free}})
+    conn.execute(
+        "INSERT INTO diskengine.disk_listener SELECT d.id, l.position, l.trtype, l.traddr, l.trsvcid "
+        "FROM diskengine.disk_listener AS l, diskengine.disk AS d WHERE l.disk_id = 1 AND d.serial = 'spare'"
+    )
+    conn.execute("UPDATE diskengine.mapping SET state = 'DETACHING'")
+    conn.execute("UPDATE diskengine.mapping SET state = 'DETACHED'")
+    conn.execute("DELETE FROM diskengine.mapping")
+    assert fleet.site().rc == 0
+    options = {"replace_disk_serial": "storage-1-disk-0", "replace_disk_dsn": dsn}
+    before = conn.execute("SELECT * FROM diskengine.lvol ORDER BY id").fetchall()
+    preview = fleet.run("replace_disk", extra_vars=options, check=True)
+    assert preview.rc == 0 and "disk 3 of storage-1, the emptiest disk that can take it" in preview.output
+    assert conn.execute("SELECT * FROM diskengine.lvol ORDER BY id").fetchall() == before
+    done = fleet.run("replace_disk", times=2, extra_vars=options)
+    assert done.rc == 0, done.output
+    disks = {row["serial"]: row["state"] for row in fleet.rows("v_disk")}
+    assert disks == {"storage-1-disk-0": "RETIRED", "storage-2-disk-0": "UP", "spare": "UP"}
+    rows = fleet.rows("v_lvol")
+    assert [(row["disk_id"], row["state"]) for row in rows] == [(2, "UP"), (3, "UP")]
+    (lvol,) = fleet.targets["storage-1"].call("bdev_lvol_get_lvols")
+    assert lvol["alias"] == f"lvs-1/{rows[1]['id']}"
