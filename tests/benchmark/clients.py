@@ -152,6 +152,12 @@ def _look(method, params):
     if method == "bdev_lvol_create":
         store = params.get("uuid") or params["lvs_name"]
         return "bdev_get_bdevs", {"name": f"{store}/{params['lvol_name']}"}
+    if method == "bdev_nvme_attach_controller":
+        return "bdev_nvme_get_controllers", {"name": params["name"]}
+    if method == "bdev_raid_create":
+        return "bdev_raid_get_bdevs", {"category": "all"}
+    if method == "vhost_create_blk_controller":
+        return "vhost_get_controllers", {"name": params["ctrlr"]}
     return "nvmf_get_subsystems", {"nqn": params["nqn"]}
 
 

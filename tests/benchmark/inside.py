@@ -43,6 +43,12 @@ def planned_calls(socket, document):
     return common, [lvol + subsystem for lvol, subsystem in zip(lvols, subsystems, strict=True)]
 
 
+def all_calls(socket, document):
+    """What a run would send, in its order."""
+    outcomes = converge(lambda: Client(socket, _TIMEOUT), _wanted(document), True).outcomes
+    return [(action.method, action.params) for outcome in outcomes for action in outcome.actions]
+
+
 def _wanted(document):
     lists = {
         plural: {"type": "list", "elements": "dict", "default": [], "options": options}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""make bench: what a run costs on one storage node, beside the floor and beside what people do today.
+"""make bench: what a run costs on a storage node and on a compute node, beside what people do today.
 
 Prints tables and judges nothing. Read docs/benchmarks.md for what the rows mean.
 """
@@ -16,6 +16,7 @@ HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent), str(HERE.parents[1] / ".build" / "tree")]
 
 import clients  # noqa: E402
+import compute  # noqa: E402
 import inside  # noqa: E402
 import scene as scenes  # noqa: E402
 from ansible.release import __version__ as ansible_version  # noqa: E402
@@ -176,6 +177,46 @@ class Bench:
             lines,
         )
 
+    def compute(self, sizes):
+        """Table 4."""
+        lines = []
+        for mappings in sizes:
+            with compute.opened_nodes(self.stage, mappings) as nodes:
+                site = timed(nodes.play, "site")
+                if nodes.attached() != mappings:
+                    raise RuntimeError(f"{nodes.attached()} of {mappings} mappings are ATTACHED")
+                document = nodes.document()
+                nothing = timed(nodes.work, document)
+                recovery = None
+                if is_real():  # the simulator has all three in one process
+                    nodes.restart()
+                    recovery = timed(nodes.work, document)
+                nodes.wish("DETACHING", *nodes.estate.mappings)
+                detach = timed(nodes.work, nodes.document())
+                attach = timed(nodes.work, document)
+            steps = [seconds(step.wall) if step else "" for step in (site, attach, nothing, recovery, detach)]
+            lines.append([str(mappings), *steps, f"{1000 * attach.wall / mappings:.1f} ms", seconds(attach.cpu), ""])
+        print_table(
+            "4. Mappings on a compute node: site.yml from ASSIGNED to ATTACHED, then the module's work in this process "
+            "(one run each)",
+            ["mappings", "site.yml", "attach", "nothing to do", "after a restart", "detach", "attach each", "CPU", ""],
+            lines,
+        )
+        with compute.opened_nodes(self.stage, sizes[-1]) as nodes:
+            calls = inside.all_calls(nodes.compute.socket, nodes.document())
+            whole = timed(clients.checked_first, nodes.compute.socket, [calls])
+        with compute.opened_nodes(self.stage, FEW) as nodes:
+            few = inside.all_calls(nodes.compute.socket, nodes.document())
+            part = timed(clients.one_process_each, nodes.compute.socket, [few])
+        nothing = Row("", [timed(lambda: None)])
+        print_rows(
+            f"The same by scripts: {sizes[-1]} mappings, {len(calls)} calls",
+            [
+                Row("sequential, reading before each call", [whole], "one connection"),
+                extrapolated("one process per call", Row("", [part]), nothing, FEW, sizes[-1], "mappings"),
+            ],
+        )
+
 
 def loop_play(calls):
     """What people write: a loop over the lvols, then one over the subsystems. ``calls`` are sorted by volume."""
@@ -253,11 +294,12 @@ def parsed(arguments=None):
     parser.add_argument("--volumes", type=int, default=1000, help="volumes in tables 1 and 2 (default %(default)s)")
     parser.add_argument("--large", type=int, default=10000, help="the most volumes in table 3 (default %(default)s)")
     parser.add_argument("--repeat", type=int, default=3, help="runs of each (default %(default)s)")
-    parser.add_argument("--tables", default="123", help="which tables (default %(default)s)")
+    parser.add_argument("--tables", default="1234", help="which tables (default %(default)s)")
+    parser.add_argument("--mappings", type=int, default=300, help="the most mappings in table 4 (default %(default)s)")
     parser.add_argument("--quick", action="store_true", help="100 and 1,000 volumes, one run of each")
     options = parser.parse_args(arguments)
     if options.quick:
-        options.volumes, options.large, options.repeat = 100, 1000, 1
+        options.volumes, options.large, options.mappings, options.repeat = 100, 1000, 30, 1
     return options
 
 
@@ -278,6 +320,8 @@ def main():
             bench.nothing_to_do(options.volumes)
         if "3" in options.tables:
             bench.by_size([1, *(size for size in (100, 1000) if size < options.large), options.large])
+        if "4" in options.tables:
+            bench.compute([size for size in (10, 30, 100) if size < options.mappings] + [options.mappings])
         print(f"\nAt the end: {machine()}")
 
 

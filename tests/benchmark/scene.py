@@ -26,7 +26,7 @@ _MODULE_PATH = "ansible_collections.excloud.diskengine.plugins.modules.spdk_node
 TRANSPORT_OPTIONS = {"max_queue_depth": 256}
 CLUSTER = 4 * MIB
 _DEFAULT_SUBSYSTEMS = 1024  # the discovery subsystem is one of them
-_QUIET = {"ANSIBLE_CALLBACKS_ENABLED": "default"}  # it is on anyway: so only that one
+QUIET = {"ANSIBLE_CALLBACKS_ENABLED": "default"}  # it is on anyway: so only that one
 
 
 class Scene:
@@ -75,7 +75,7 @@ class Scene:
             playbook,
             inventory={"all": {"children": {"storage": {"hosts": {NODE: {"storage_node_socket": self.socket}}}}}},
             extra_vars={"storage_node_transport_options": TRANSPORT_OPTIONS},
-            env={"DISKENGINE_DSN": self._dsn, **({} if record else _QUIET)},
+            env={"DISKENGINE_DSN": self._dsn, **({} if record else QUIET)},
             timeout=3600,
         )
         if done.rc:
@@ -119,8 +119,6 @@ class Stage:
     @contextmanager
     def scene(self, volumes):
         """A fresh target and a fresh database for that many volumes."""
-        self._count += 1
-        name = f"benchmark_{self._count}"
         large = volumes >= _DEFAULT_SUBSYSTEMS
         with running_target(options=["--wait-for-rpc"] if large else []) as target:
             if large:
@@ -129,13 +127,18 @@ class Stage:
             store = target.add_lvstore(
                 "lvs", (2 * volumes + 1024) * CLUSTER, cluster_sz=CLUSTER, num_md_pages_per_cluster_ratio=200
             )
-            dsn = self._server.create_database(name, "template_benchmark")
-            try:
+            with self.database() as dsn:
                 with psycopg.connect(dsn, autocommit=True) as conn:
                     _fill(conn, volumes, store)
                 yield Scene(target, dsn, volumes)
-            finally:
-                self._server.drop_database(name)
+
+    @contextmanager
+    def database(self):
+        """The dsn of a fresh database for the length of the block."""
+        self._count += 1
+        name = f"benchmark_{self._count}"
+        yield self._server.create_database(name, "template_benchmark")
+        self._server.drop_database(name)
 
 
 @contextmanager
