@@ -349,6 +349,13 @@ source:
     - This is the way out for a mirror that waits for a leg which is gone for good. Only somebody who knows that the leg
       that is left is not stale can say so. Its old superblock is wiped, which needs SPDK v26.05 or newer.
   type: str
+stale:
+  description:
+    - The leg of a mirror of two that does not hold the data, such as a new lvol that stands in for another one since
+      the mirror was deleted. A mirror that has to be made is made of the other one then, and this is brought in sync.
+    - Where there is a mirror, or the superblock of one, that is believed instead.
+  type: list
+  elements: str
 """,
 )
 

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from ansible_collections.excloud.diskengine.plugins.plugin_utils.compute_node import (
+    compute_claims,
     compute_desired,
     compute_drift,
     compute_foretold,
@@ -20,6 +21,7 @@ class FilterModule:
     def filters(self):
         """Return the filters by name."""
         return {
+            "compute_claims": compute_claims,
             "compute_desired": compute_desired,
             "compute_drift": compute_drift,
             "compute_foretold": compute_foretold,

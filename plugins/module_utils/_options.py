@@ -146,6 +146,7 @@ RAID = {
     "superblock": {"type": "bool"},
     "strip_size": {"type": "str"},
     "source": {"type": "str"},
+    "stale": {"type": "list", "elements": "str"},
     "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
 }
 

@@ -194,7 +194,8 @@ class _Planner:
                     self.graph.release.require(action.method, action.params)
                 self._require_none_refused((*action.holds, *action.uses))
         except DiskengineError as error:
-            planned.change = Change(None, None)
+            known = getattr(resource, "facts", None)
+            planned.change = Change(None, None, facts=known(options, self.graph) if known else {})
             planned.refusal = str(error)
             if isinstance(error, Missing):
                 self._missing.append(planned)

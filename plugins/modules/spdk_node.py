@@ -136,6 +136,11 @@ results:
       description: How much of that is done.
       type: int
       returned: for RAIDs that are there, or would be
+    in_sync:
+      description: The legs of a RAID that hold all data.
+      type: list
+      elements: str
+      returned: for RAIDs that are there, or would be
     socket:
       description: Socket of a vhost controller.
       type: str

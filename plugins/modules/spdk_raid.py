@@ -14,7 +14,8 @@ description:
     and brought in sync, one that should not be in it is replaced, one at a time. The last good leg is never touched.
   - SPDK would create a mirror of legs that are not there, that differ, or of which one is stale, and would complete a
     RAID that waits for a leg with one that knows nothing of it. All of that is refused, with the reason.
-  - The size of a mirror follows its legs when the last of them has grown. Nothing is to be done for that.
+  - The size of a mirror follows its legs when the last of them has grown. Nothing is to be done for that. A leg that
+    replaces another has to have the same size, because SPDK brings nothing beyond that in sync.
   - A RAID is not deleted while it is exported, served to a virtual machine, or holds an lvstore. The superblocks of one
     that is in sync are wiped with it (SPDK v26.05 or newer), so that it does not come back. Of one that is degraded
     they stay, because nothing else tells which leg is stale.
@@ -105,6 +106,11 @@ results:
     rebuild_percent:
       description: How much of that is done.
       type: int
+      returned: when it is there, or was, or would be
+    in_sync:
+      description: The legs that hold all data; null unless it is online.
+      type: list
+      elements: str
       returned: when it is there, or was, or would be
     deferred:
       description: Whether it is not as wanted yet, and nothing can be done for it now. RV(results[].notes) says why.

@@ -9,36 +9,60 @@ import json
 
 from ansible_collections.excloud.diskengine.plugins.module_utils._naming import controller_of
 from ansible_collections.excloud.diskengine.plugins.plugin_utils.blocked import blocked
+from ansible_collections.excloud.diskengine.plugins.plugin_utils.legs import (
+    claims,
+    connected_legs,
+    memberships,
+    mirror_legs,
+    released,
+    stale_legs,
+)
 
 PRESENT = ("ASSIGNED", "INITIALISED", "ATTACHED")
-USABLE = ("UP", "RESIZING")
 LIMITS = ("rw_ios_per_sec", "rw_mbytes_per_sec", "r_mbytes_per_sec", "w_mbytes_per_sec")
 SUPERBLOCK = 1 << 20
 
 
-def compute_desired(node, controller_options=None, allow_sessions=False):
-    """Return ``{desired, problems}``: a JSON document as M(spdk_node) takes it, and sentences on mappings left out.
+def compute_claims(node):
+    """Return the rows for M(record_state) by which this node claims replicas before it connects to them.
+
+    ``node`` is as for compute_desired().
+    """
+    rows = _parsed(node)
+    volumes = {volume["id"]: volume for volume in rows["volumes"]}
+    servable = [volumes[number] for number in sorted(_needed(rows)) if not _problem(volumes[number], rows["node"])]
+    return [_membership(leg, claim) for volume in servable for leg, claim in claims(volume)]
+
+
+def compute_desired(node, controller_options=None, allow_sessions=False, claimed=()):
+    """Return ``{desired, problems, waiting}``.
+
+    These are a JSON document as M(spdk_node) takes it, sentences on mappings left out, and sentences on replicas that
+    the mirror of their volume has no place for yet.
 
     ``node`` is one node of M(desired_state_info) with its volumes and mappings, a dictionary or its document. A volume
     is a mirror of exactly two legs, each an export of a storage node; nothing is asked for a volume that has not two
     usable ones, so that what is there stays as it is. What is DETACHING is asked to be absent, and its mirror and legs
-    too when no other mapping on this node needs the volume.
+    too when no other mapping on this node needs the volume. ``claimed`` is what M(record_state) said to the rows of
+    compute_claims(); nothing is asked for a volume with a replica that could not be claimed.
     """
     rows = _parsed(node)
     volumes = {volume["id"]: volume for volume in rows["volumes"]}
+    refused = {each["id"]: each["reason"] for each in claimed if each["outcome"] not in ("changed", "unchanged")}
     lists: dict = {kind: [] for kind in ("controllers", "raids", "qos", "vhosts")}
     problems: list = []
-    needed = {mapping["volume_id"] for mapping in rows["mappings"] if mapping["state"] in PRESENT}
-    leaving = {mapping["volume_id"] for mapping in rows["mappings"] if mapping["state"] == "DETACHING"} - needed
+    waiting: list = []
+    needed = _needed(rows)
     served = set()
     for number in sorted(needed):
-        problem = volume_problem(volumes[number]) or _node_problem(rows["node"])
+        problem = _problem(volumes[number], rows["node"]) or _unclaimed(volumes[number], refused)
         if problem:
             problems.append(f"volume {number} {problem}")
             continue
         served.add(number)
         _add_volume(volumes[number], rows["node"], controller_options or {}, lists)
-    for number in sorted(leaving):
+        waiting += _waiting(volumes[number])
+    for number in sorted(_leaving(rows)):
         names = [controller_of(leg["nqn"]) for leg in volumes[number]["legs"] if leg["nqn"]]
         lists["controllers"] += [{"name": name, "state": "absent"} for name in names]
         lists["raids"].append({"name": raid_name(number), "state": "absent"})
@@ -47,6 +71,8 @@ def compute_desired(node, controller_options=None, allow_sessions=False):
             lists["vhosts"].append(
                 {"name": vhost_name(mapping["id"]), "state": "absent", "allow_sessions": allow_sessions}
             )
+        elif mapping["state"] in PRESENT and mapping["waits_for"]:
+            problems.append(f"mapping {mapping['id']} waits for {mapping['waits_for']}")
         elif mapping["state"] in PRESENT and mapping["volume_id"] in served:
             if not waits_for_snapshot(mapping):
                 lists["vhosts"].append({"name": vhost_name(mapping["id"]), "bdev": raid_name(mapping["volume_id"])})
@@ -55,7 +81,7 @@ def compute_desired(node, controller_options=None, allow_sessions=False):
                     f"mapping {mapping['id']} waits: nothing copies snapshot {mapping['source_snapshot_id']} into its "
                     f"volume yet; copy it and set the mapping INITIALISED"
                 )
-    return {"desired": json.dumps(lists), "problems": problems}
+    return {"desired": json.dumps(lists), "problems": problems, "waiting": waiting}
 
 
 def compute_foretold(node, recorded):
@@ -67,7 +93,10 @@ def compute_foretold(node, recorded):
     rows = _parsed(node)
     made = {row["id"] for row in recorded if row["kind"] == "lvol" and row["state"] == "UP"}
     for volume in rows["volumes"]:
-        volume["legs"] = [{**leg, "state": "UP"} if leg["lvol_id"] in made else leg for leg in volume["legs"]]
+        volume["legs"] = [
+            {**leg, "state": "UP", "row_state": leg["state"]} if leg["lvol_id"] in made else leg
+            for leg in volume["legs"]
+        ]
     return json.dumps(rows)
 
 
@@ -101,7 +130,7 @@ def compute_drift(node, drift):
 
 
 def compute_transitions(node, results):
-    """Return the rows for M(record_state): mappings that are served, and those of which nothing is left here.
+    """Return the rows for M(record_state): mappings that are served, those of which nothing is left here, and replicas.
 
     ``results`` are those of M(spdk_node), a list or its document.
     """
@@ -109,8 +138,12 @@ def compute_transitions(node, results):
     entries = _parsed(results)
     complete = {(entry["kind"], entry["name"]): entry for entry in entries if "name" in entry and _is_complete(entry)}
     volumes = {volume["id"]: volume for volume in rows["volumes"]}
-    needed = {mapping["volume_id"] for mapping in rows["mappings"] if mapping["state"] in PRESENT}
-    changes = []
+    needed, leaving = _needed(rows), _leaving(rows)
+    changes = [
+        _membership(leg, seen)
+        for number in sorted(needed | leaving)
+        for leg, seen in _seen(volumes[number], number in leaving, entries, complete)
+    ]
     for mapping in rows["mappings"]:
         volume = volumes.get(mapping["volume_id"])
         if ("vhost", vhost_name(mapping["id"])) not in complete or volume is None:
@@ -142,11 +175,6 @@ def waits_for_snapshot(mapping):
     return mapping["state"] == "ASSIGNED" and mapping["source_snapshot_id"] is not None
 
 
-def usable_legs(volume):
-    """The legs of a volume that a mirror can be made of."""
-    return [leg for leg in volume["legs"] if leg["state"] in USABLE]
-
-
 def path_listeners(leg):
     """The listeners of a leg that paths lead to: those over RDMA, or where there is none those over TCP."""
     fast = [listener for listener in leg["listeners"] if listener["trtype"] == "RDMA"]
@@ -155,7 +183,7 @@ def path_listeners(leg):
 
 def volume_problem(volume):
     """Say why nothing can be asked for a volume, to follow its name; None if something can."""
-    legs = usable_legs(volume)
+    legs = mirror_legs(volume)
     if len(legs) != 2:
         states = ", ".join(f"lvol {leg['lvol_id']} {leg['state']}" for leg in volume["legs"]) or "none"
         return f"needs two legs that are UP and has {len(legs)} (legs: {states})"
@@ -188,15 +216,48 @@ def _node_problem(node):
     return None
 
 
+def _needed(rows):
+    """Return the volumes that are to be served here now."""
+    mappings = [mapping for mapping in rows["mappings"] if mapping["state"] in PRESENT and not mapping["waits_for"]]
+    return {mapping["volume_id"] for mapping in mappings}
+
+
+def _leaving(rows):
+    """Return the volumes of which nothing is to be left here."""
+    return {mapping["volume_id"] for mapping in rows["mappings"] if mapping["state"] == "DETACHING"} - _needed(rows)
+
+
+def _problem(volume, node):
+    return volume_problem(volume) or _node_problem(node)
+
+
+def _unclaimed(volume, refused):
+    legs = [leg["lvol_id"] for leg in connected_legs(volume) if leg["lvol_id"] in refused]
+    return f"waits: lvol {legs[0]} {refused[legs[0]]}; run again" if legs else None
+
+
+def _waiting(volume):
+    mirror = mirror_legs(volume)
+    return [
+        f"lvol {leg['lvol_id']} is connected and waits for a place in the mirror of volume {volume['id']}; set the one "
+        f"that it is to replace DELETING"
+        for leg in _connected(volume)
+        if leg not in mirror and leg["state"] != "DELETING"
+    ]
+
+
+def _connected(volume):
+    return [leg for leg in connected_legs(volume) if leg["nqn"] and leg["listeners"]]
+
+
 def _add_volume(volume, node, controller_options, lists):
-    legs = usable_legs(volume)
-    names = [controller_of(leg["nqn"]) for leg in legs]
-    for name, leg in zip(names, legs):
+    connected = _connected(volume)
+    for leg in connected:
         listeners = path_listeners(leg)
         trtype = listeners[0]["trtype"]
         lists["controllers"].append(
             {
-                "name": name,
+                "name": controller_of(leg["nqn"]),
                 "trtype": trtype,
                 "subnqn": leg["nqn"],
                 "hostnqn": node["hostnqn"],
@@ -205,9 +266,45 @@ def _add_volume(volume, node, controller_options, lists):
                 **controller_options,
             }
         )
+    for leg in volume["legs"]:
+        if leg["state"] == "DELETING" and leg["nqn"] and leg not in connected:
+            lists["controllers"].append({"name": controller_of(leg["nqn"]), "state": "absent"})
     name = raid_name(volume["id"])
-    lists["raids"].append({"name": name, "base_bdevs": [f"{each}n1" for each in names]})
+    raid = {"name": name, "base_bdevs": [_base(leg) for leg in mirror_legs(volume)]}
+    stale = [_base(leg) for leg in stale_legs(volume)]
+    lists["raids"].append({**raid, "stale": stale} if stale else raid)
     lists["qos"].append({"bdev": name, **{limit: volume[limit] for limit in LIMITS}})
+
+
+def _base(leg):
+    """The bdev of a leg."""
+    return f"{controller_of(leg['nqn'])}n1"
+
+
+def _seen(volume, leaves, entries, complete):
+    """Return (replica, membership) of those of which a run saw something else than is recorded."""
+    raid = next((each for each in entries if (each["kind"], each.get("name")) == ("raid", raid_name(volume["id"]))), {})
+    numbers = {_base(leg): leg["lvol_id"] for leg in volume["legs"] if leg["nqn"]}
+    found = raid.get("in_sync")
+    in_sync = None if found is None else {numbers[base] for base in found if base in numbers}
+    if leaves and all(part in complete for part in _parts(volume)):
+        return released(volume, in_sync)
+    if in_sync is None:
+        return []
+    rebuilding = {numbers[base] for base in [raid["rebuilding"]] if base in numbers}
+    gone = {
+        leg["lvol_id"]
+        for leg in volume["legs"]
+        if leg not in connected_legs(volume)
+        and (not leg["nqn"] or ("controller", controller_of(leg["nqn"])) in complete)
+    }
+    return memberships(volume, in_sync, rebuilding, gone)
+
+
+def _membership(leg, membership):
+    state = leg.get("row_state", leg["state"])
+    change = {"kind": "lvol", "id": leg["lvol_id"], "from": state, "to": state, "revision": leg["revision"]}
+    return {**change, "membership": membership}
 
 
 def _sources(node):

@@ -16,13 +16,12 @@ from ansible_collections.excloud.diskengine.plugins.module_utils._naming import 
 from ansible_collections.excloud.diskengine.plugins.module_utils._serving_health import path_state
 from ansible_collections.excloud.diskengine.plugins.plugin_utils.compute_node import (
     PRESENT,
-    USABLE,
     raid_name,
-    usable_legs,
     vhost_name,
     volume_problem,
     waits_for_snapshot,
 )
+from ansible_collections.excloud.diskengine.plugins.plugin_utils.legs import USABLE, mirror_legs
 
 DATABASE = "database"
 
@@ -111,7 +110,7 @@ class _Walk:
         info = self._target(node)
         if info is None:
             return
-        legs = [leg for leg in usable_legs(volume) if leg["nqn"]]
+        legs = [leg for leg in mirror_legs(volume) if leg["nqn"]]
         vhost, raid = vhost_name(number), raid_name(volume["id"])
         rows = [_row("volume", volume["id"]), _row("node", node)]
         if mapping["state"] not in PRESENT:

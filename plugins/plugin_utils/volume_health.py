@@ -9,7 +9,8 @@ import json
 
 from ansible_collections.excloud.diskengine.plugins.module_utils._drive_health import CRITICAL, OK, WARNING
 from ansible_collections.excloud.diskengine.plugins.module_utils._naming import controller_of
-from ansible_collections.excloud.diskengine.plugins.plugin_utils.compute_node import raid_name, usable_legs, vhost_name
+from ansible_collections.excloud.diskengine.plugins.plugin_utils.compute_node import raid_name, vhost_name
+from ansible_collections.excloud.diskengine.plugins.plugin_utils.legs import mirror_legs
 
 MISSING = "missing"
 
@@ -33,7 +34,7 @@ def volume_health(node, health):
 
 def _volume(volume, mappings, found):
     raid = found["raids"].get(raid_name(volume["id"]))
-    legs = [_leg(leg, raid, found["controllers"]) for leg in usable_legs(volume) if leg["nqn"]]
+    legs = [_leg(leg, raid, found["controllers"]) for leg in mirror_legs(volume) if leg["nqn"]]
     judged = [_mirror(raid, legs), *map(_paths, legs), *(_vhost(vhost_name(number), found) for number in mappings)]
     worst = [health for health in (CRITICAL, WARNING) if any(each == health for each, _reason in judged)]
     return {

@@ -191,8 +191,10 @@ def make_targets(worker_core):
 
 @pytest.fixture
 def make_fleet(make_targets, dsn, conn):
-    """Make a Fleet: make_fleet(volumes, computes)."""
-    return lambda volumes=2, computes=1: Fleet(make_targets(2 + computes), dsn, conn, volumes)
+    """Make a Fleet: make_fleet(volumes, computes, storage=2)."""
+    return lambda volumes=2, computes=1, storage=2: Fleet(
+        make_targets(storage + computes), dsn, conn, volumes, computes
+    )
 
 
 @pytest.fixture

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Two storage nodes and compute nodes with their targets, and the database that says what they should have."""
+"""Storage nodes and compute nodes with their targets, and the database that says what they should have."""
 
 from __future__ import annotations
 
@@ -17,17 +17,18 @@ WAIT_SECONDS = 60
 
 
 class Fleet:
-    """Targets storage-1, storage-2 and compute-1, ..., and a database that says what they should have.
+    """Targets storage-1, storage-2, ... and compute-1, ..., and a database that says what they should have.
 
     compute-1 maps every volume; where there are more compute nodes, each in turn maps one.
     """
 
-    def __init__(self, targets, dsn, conn, volumes):
+    def __init__(self, targets, dsn, conn, volumes, computes):
         self.dsn, self.conn = dsn, conn
-        computes = [f"compute-{number}" for number in range(1, len(targets) - 1)]
-        self.targets = dict(zip(("storage-1", "storage-2", *computes), targets))
+        storage = [f"storage-{number}" for number in range(1, len(targets) - computes + 1)]
+        names = [*storage, *(f"compute-{number}" for number in range(1, computes + 1))]
+        self.targets = dict(zip(names, targets))
         lvstores, ports = {}, {}
-        for name in ("storage-1", "storage-2"):
+        for name in storage:
             ports[name] = free_port()
             store = self.targets[name].add_lvstore("lvs-0", (256 + 16 * volumes) * MIB)
             size, free = (store[key] * store["cluster_size"] for key in ("total_data_clusters", "free_clusters"))
@@ -35,14 +36,14 @@ class Fleet:
             lvstores[serial(name, 0)] = known
         self.estate = make_estate(
             conn,
-            2,
+            len(storage),
             1,
             lvols=2 * volumes,
             lvol_bytes=12 * MIB,
             thin=False,
             ports=ports,
             lvstores=lvstores,
-            computes=len(computes),
+            computes=computes,
         )
         conn.execute("UPDATE diskengine.volume SET size_bytes = %s", [11 * MIB])
         self.compute = self.targets[COMPUTE]
@@ -85,6 +86,22 @@ class Fleet:
 
     def wish(self, state, *numbers):
         self.conn.execute("UPDATE diskengine.mapping SET state = %s WHERE id = ANY (%s)", [state, list(numbers)])
+
+    def add_replica(self, node, size=12 * MIB):
+        """Wish for another replica of the first volume; returns the id of its lvol."""
+        query = (
+            "INSERT INTO diskengine.lvol (volume_id, disk_id, size_bytes, thin) "
+            "SELECT %s, id, %s, false FROM diskengine.disk WHERE node = %s RETURNING id"
+        )
+        return self.conn.execute(query, [self.estate.volumes[0], size, node]).fetchone()[0]
+
+    def give_up(self, *lvols):
+        """Wish that replicas go."""
+        self.conn.execute("UPDATE diskengine.lvol SET state = 'DELETING' WHERE id = ANY (%s)", [list(lvols)])
+
+    def legs(self):
+        """What is recorded of the replicas by id, each as its state and its membership."""
+        return {row["id"]: f"{row['state']} {row['membership']}" for row in self.rows("v_lvol")}
 
     def sockets(self):
         return sorted(item["socket"] for item in self.compute.call("vhost_get_controllers"))

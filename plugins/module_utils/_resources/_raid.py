@@ -23,6 +23,7 @@ from ._named import Named
 _LEAST = {"raid1": 2, "raid0": 1, "concat": 1, "raid5f": 3}
 _REDUNDANT = ("raid1", "raid5f")
 _UNREAD = "its legs are attached by this run; what is shown follows if they hold no superblock of a RAID"
+_UNREAD_STALE = "its legs are attached by this run; then it is made of {}, and the other one is brought in sync"
 
 
 class RaidResource(Named):
@@ -40,14 +41,15 @@ class RaidResource(Named):
 
     @staticmethod
     def look(client: Any, given: list, graph: Graph) -> None:
-        """Read the superblocks on which a decision may rest: where a RAID is not complete."""
+        """Read the superblocks on which a decision may rest: where a RAID is not complete, or gets another leg."""
         bdevs: dict[str, Bdev] = {}
         for options in given:
             found = graph.raids.get(options["name"])
-            if options["state"] == "absent" or (found and found.in_sync) or not options["base_bdevs"]:
+            if options["state"] == "absent" or not options["base_bdevs"]:
                 continue
-            names = options["base_bdevs"] + (found.present if found else [])
-            bdevs.update((bdev.name, bdev) for bdev in map(graph.bdev, names) if bdev)
+            legs = [bdev for bdev in map(graph.bdev, options["base_bdevs"] + (found.present if found else [])) if bdev]
+            if not (found and found.in_sync and {bdev.name for bdev in legs} <= set(found.present)):
+                bdevs.update((bdev.name, bdev) for bdev in legs)
         if bdevs:
             from .._content import read_superblocks  # rarely needed, and importing costs time in every run
 
@@ -94,6 +96,11 @@ class _Spec:
             self.source = dict(zip(self.references, self.legs)).get(options["source"])
             if self.level != "raid1" or len(self.legs) != 2 or not self.source:
                 raise Refusal("source has to be one of the two base_bdevs of a mirror")
+        stale = set(options["stale"] or ())
+        good = [leg for leg, reference in zip(self.legs, self.references) if reference not in stale]
+        if stale and (self.level != "raid1" or len(self.legs) != 2 or len(good) != 1):
+            raise Refusal("stale has to be one of the two base_bdevs of a mirror")
+        self.good: Optional[str] = good[0] if stale else None
         if len(set(self.legs)) < len(self.legs):
             raise Refusal("base_bdevs names a bdev twice")
         if len(self.legs) < _LEAST[self.level]:
@@ -124,12 +131,14 @@ def _fields(raid: Raid, graph: Graph) -> dict:
 
 def _facts(raid: Raid, graph: Graph) -> dict:
     bdev = graph.bdevs.get(raid.name)
+    online = raid.state == "online"
     return {
         "uuid": raid.uuid if bdev else None,
         "raid_state": raid.state,
         "size_bytes": bdev.size if bdev else None,
         "rebuilding": raid.rebuilding or None,
         "rebuild_percent": raid.percent if raid.rebuilding else None,
+        "in_sync": sorted(graph.key(leg)[1] for leg in raid.present if leg != raid.rebuilding) if online else None,
     }
 
 
@@ -138,13 +147,15 @@ def _create(wanted: _Spec, graph: Graph, instead_of: Optional[Raid] = None) -> C
     legs = [_leg(reference, wanted.name, graph, ours=instead_of) for reference in wanted.references]
     unread = any(leg.size is None for leg in legs)
     if wanted.source and not unread:
-        return _create_from(wanted, legs, instead_of, graph)
+        return _create_from(wanted, wanted.source, legs, instead_of, graph)
     if not unread:
         _require_equal(legs, wanted)
     for leg in legs:
         held = graph.superblocks.get(leg.name)
         if held:
             return _examine(leg, held, wanted, graph)
+    if wanted.good and not unread:
+        return _create_from(wanted, wanted.good, legs, instead_of, graph)
     params: dict = {"name": wanted.name, "raid_level": wanted.level, "base_bdevs": [leg.name for leg in legs]}
     if wanted.superblock:
         params["superblock"] = True
@@ -168,17 +179,17 @@ def _create(wanted: _Spec, graph: Graph, instead_of: Optional[Raid] = None) -> C
         actions,
         facts=_facts(planned, graph),
         predict=predict,
-        unread=_UNREAD if unread else None,
+        unread=(_UNREAD_STALE.format(wanted.good) if wanted.good else _UNREAD) if unread else None,
     )
 
 
-def _create_from(wanted: _Spec, legs: list, instead_of: Optional[Raid], graph: Graph) -> Change:
+def _create_from(wanted: _Spec, good: str, legs: list, instead_of: Optional[Raid], graph: Graph) -> Change:
     """Make a mirror of the leg that holds the data and of one that does not.
 
     SPDK takes a new mirror's legs to be equal. So the mirror is made with a stand-in, which leaves it at once: killed
     anywhere, it never has a leg that is not in sync and passes for one that is.
     """
-    source, other = sorted(legs, key=lambda leg: leg.name != wanted.source)
+    source, other = sorted(legs, key=lambda leg: leg.name != good)
     held = graph.superblocks.get(other.name)
     if held:
         raise Refusal(
@@ -376,6 +387,9 @@ def _replace_legs(found: Raid, wanted: _Spec, graph: Graph) -> Change:
     if leaves:
         old = graph.bdevs.get(leaves)
         stay = [name for name in found.present if name != leaves]
+        lost = [f"{name} ({state})" for name, state in ((name, graph.unconnected(name)) for name in stay) if state]
+        if len(lost) == len(stay):
+            raise Refusal(f"{leaves} is not wanted and cannot be taken out: the data is also on {_named(lost)} only")
         summary = f"take {leaves} out, which is not wanted; the data stays on {_named(stay)}"
         actions.append(
             _action(
@@ -433,6 +447,12 @@ def _require_fits(leg: Bdev, found: Raid, graph: Graph) -> None:
         raise Refusal(f"bdev {leg.name} has {format_size(leg.size)}, a leg of this RAID needs {format_size(span)}")
     held = graph.superblocks.get(leg.name)
     if held is None:
+        if found.level == "raid1" and leg.size > span:
+            raise Refusal(
+                f"bdev {leg.name} has {format_size(leg.size)}, the legs of this mirror have {format_size(span)}: what "
+                f"is beyond that is not brought in sync, and would show when the mirror grows; use one of the same "
+                f"size, and have both legs grow in place afterwards"
+            )
         return
     if held.uuid != found.uuid:
         raise Refusal(f"bdev {leg.name} holds the superblock of RAID {held.raid} ({held.uuid}); it is not written over")

@@ -35,6 +35,8 @@ def leg(number, state="UP", **changes):
         "uuid": None,
         "nqn": f"nqn.2024-01.io.excloud:storage.n{number}.d1.{number}",
         "listeners": [listener(number=number)],
+        "membership": "NONE",
+        "revision": 5,
         **changes,
     }
 
@@ -49,7 +51,8 @@ def volume(number=1, legs=None, **changes):
 
 
 def mapping(number=7, state="ASSIGNED", **changes):
-    return {"id": number, "volume_id": 1, "state": state, "source_snapshot_id": None, "revision": 3, **changes}
+    rows = {"id": number, "volume_id": 1, "state": state, "source_snapshot_id": None, "waits_for": None, "revision": 3}
+    return {**rows, **changes}
 
 
 def node(*mappings, volumes=None, hostnqn=HOSTNQN, addresses=()):
@@ -131,7 +134,7 @@ def test_a_volume_that_another_mapping_needs_stays():
         (node(mapping(), volumes=[volume(legs=[leg(1)])]), "needs two legs that are UP and has 1 (legs: lvol 1 UP)"),
         (node(mapping(), volumes=[volume(legs=[])]), "has 0 (legs: none)"),
         (node(mapping(), volumes=[volume(legs=[leg(1), leg(2, "CREATING")])]), "has 1 (legs: lvol 1 UP, lvol 2 CREAT"),
-        (node(mapping(), volumes=[volume(legs=[leg(1), leg(2), leg(3)])]), "needs two legs that are UP and has 3"),
+        (node(mapping(), volumes=[volume(legs=[leg(1), leg(2, "DELETING")])]), "needs two legs that are UP and has 1"),
         (node(mapping(), volumes=[volume(legs=[leg(1), leg(2, nqn=None)])]), "a leg without placement, lvol 2"),
         (node(mapping(), volumes=[volume(legs=[leg(1), leg(2, size_bytes=100 * MIB)])]), "a leg needs 1 MiB more"),
         (node(mapping(), hostnqn=None), "cannot be reached from node compute-1, which has no host NQN"),

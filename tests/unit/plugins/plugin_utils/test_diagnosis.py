@@ -39,6 +39,7 @@ class Case:
                 "uuid": f"uuid-{leg}",
                 "nqn": nqn(leg),
                 "listeners": [listener(leg)],
+                "membership": "NONE",
             }
             for leg in LEGS
         ]

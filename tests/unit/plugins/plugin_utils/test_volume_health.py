@@ -20,7 +20,10 @@ def name(leg):
 
 LISTENERS = [{"trtype": "TCP", "traddr": "10.0.0.1", "trsvcid": port} for port in ("4420", "4421")]
 LEGS = [
-    {"lvol_id": leg, "node": f"storage-{leg}", "state": "UP", "nqn": nqn(leg), "listeners": LISTENERS} for leg in (1, 2)
+    {"lvol_id": leg, "node": f"storage-{leg}", "state": "UP", "nqn": nqn(leg), "listeners": LISTENERS} | {
+        "membership": "IN_SYNC"
+    }
+    for leg in (1, 2)
 ]
 MAPPINGS = [
     {"id": 3, "volume_id": 17, "state": "ATTACHED"},
