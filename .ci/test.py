@@ -54,7 +54,7 @@ def outcome(step: str, output: IO | None) -> tuple[int, int, int]:
     report.unlink(missing_ok=True)
     skipped = REPORTS / f"{step}.skipped"  # written by a step that cannot run here
     skipped.unlink(missing_ok=True)
-    env = dict(os.environ)
+    env = {**os.environ, "TEST_SKIPPED": str(skipped)}
     if step in PYTEST:
         env["PYTEST_ARGS"] = f"{env.get('PYTEST_ARGS', '')} --junitxml={report}"
     command = ["make", "--no-print-directory", step]
