@@ -100,8 +100,13 @@ class Browser:
             time.sleep(0.05)
 
     def text(self, selector):
-        """The visible text of the first element."""
-        return self.run(f"document.querySelector({json.dumps(selector)}).innerText")
+        """The visible text of the first element, which is brought into view: what is far away is not rendered."""
+        return self.run(
+            "(async selector => { const found = document.querySelector(selector); "
+            "found.scrollIntoView({block: 'nearest'}); "
+            "await new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done))); "
+            f"return found.innerText; }})({json.dumps(selector)})"
+        )
 
     def count(self, selector):
         """How many elements there are that can be seen."""
