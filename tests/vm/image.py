@@ -27,11 +27,15 @@ PROGRAMS = {
 }
 SUITE = "bookworm"
 PACKAGES = """
-    busybox-static dbus e2fsprogs kmod linux-image-amd64 lvm2 mdadm openssh-server procps python3 systemd-sysv udev
+    busybox-static dbus e2fsprogs kmod linux-image-amd64 lvm2 mdadm nvme-cli openssh-server procps python3 systemd-sysv
+    udev
     libaio1 libfuse3-3 libnuma1 libssl3 liburing2 libuuid1 openssl
-""".split()  # the second line is what SPDK needs
+""".split()  # the last line is what SPDK needs
 BOOT_MODULES = "virtio_pci virtio_blk virtio_net crc32c_generic ext4".split()
-MODULES = "nvme vfio-pci vfio_iommu_type1 uio_pci_generic dm-mod raid1 virtio_rng autofs4 configfs efivarfs".split()
+MODULES = """
+    nvme nvme-tcp nvmet nvmet-tcp vfio-pci vfio_iommu_type1 uio_pci_generic dm-mod raid1 virtio_rng autofs4 configfs
+    efivarfs
+""".split()
 UNWANTED = """
     apt-daily-upgrade.timer apt-daily.timer dpkg-db-backup.timer e2scrub_all.timer e2scrub_reap.service fstrim.timer
     getty@tty1.service mdcheck_continue.timer mdcheck_start.timer mdmonitor-oneshot.timer
