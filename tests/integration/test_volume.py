@@ -454,7 +454,7 @@ def test_from_wishes_to_a_disk_of_a_vm_and_back(make_fleet, dsn, conn):
 
 
 def test_a_disk_is_replaced_by_a_playbook(make_fleet, dsn, conn):
-    """A second disk of the node takes over; the second run finds nothing to do."""
+    """A second disk of the node takes over under the mirror of a VM; the second run finds nothing to do."""
     fleet = make_fleet(1)
     store = fleet.targets["storage-1"].add_lvstore("lvs-1", 256 * MIB)
     size, free = (store[key] * store["cluster_size"] for key in ("total_data_clusters", "free_clusters"))
@@ -464,9 +464,6 @@ def test_a_disk_is_replaced_by_a_playbook(make_fleet, dsn, conn):
         "INSERT INTO diskengine.disk_listener SELECT d.id, l.position, l.trtype, l.traddr, l.trsvcid "
         "FROM diskengine.disk_listener AS l, diskengine.disk AS d WHERE l.disk_id = 1 AND d.serial = 'spare'"
     )
-    conn.execute("UPDATE diskengine.mapping SET state = 'DETACHING'")
-    conn.execute("UPDATE diskengine.mapping SET state = 'DETACHED'")
-    conn.execute("DELETE FROM diskengine.mapping")
     assert fleet.site().rc == 0
     options = {"replace_disk_serial": "storage-1-disk-0", "replace_disk_dsn": dsn}
     before = conn.execute("SELECT * FROM diskengine.lvol ORDER BY id").fetchall()
@@ -481,3 +478,5 @@ def test_a_disk_is_replaced_by_a_playbook(make_fleet, dsn, conn):
     assert [(row["disk_id"], row["state"]) for row in rows] == [(2, "UP"), (3, "UP")]
     (lvol,) = fleet.targets["storage-1"].call("bdev_lvol_get_lvols")
     assert lvol["alias"] == f"lvs-1/{rows[1]['id']}"
+    assert fleet.states() == ["ATTACHED"]
+    fleet.check_served()
