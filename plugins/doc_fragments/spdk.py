@@ -359,6 +359,37 @@ stale:
 """,
 )
 
+_COPY = (
+    (
+        "bdev",
+        "The bdev that is written to, such as a new mirror, by name. Nothing else may use it, and a mirror has to be "
+        "in sync. Limits and vhost controllers for it in the same task follow when the copy is complete.",
+    ),
+    """
+source:
+  description:
+    - The bdev that is copied, a namespace of an attached subsystem, by name. Needed unless O(copies[].state=absent). It
+      is detached when all that is to be copied from it is complete.
+    - Where it holds the superblock of a mirror, as a snapshot of a leg does, the data behind it is copied.
+  type: str
+hostnqn:
+  description: NQN of this node. For as long as the copy takes, the target exports both to it alone, on 127.0.0.1.
+  type: str
+offset:
+  description: Bytes that earlier runs have copied, as RV(results[].copied_bytes) said.
+  type: int
+  default: 0
+limit:
+  description: How much one run copies at most, such as V(64GiB). V(0) is nothing.
+  type: str
+  default: 64GiB
+port:
+  description: TCP port of that export.
+  type: str
+  default: "4419"
+""",
+)
+
 _QOS = (
     ("bdev", "The bdev, by name, alias or UUID."),
     """
@@ -634,6 +665,7 @@ for _fragment, _text in {
         + _many(_LVOL, "lvols", "default: []")
         + _many(_SNAPSHOT, "snapshots", "default: []")
         + _many(_RAID, "raids", "default: []")
+        + _many(_COPY, "copies", "default: []")
         + _many(_SUBSYSTEM, "subsystems", "default: []")
         + _many(_QOS, "qos", "default: []")
         + _many(_VHOST, "vhosts", "default: []"),

@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+from collections import deque
+
 from ._errors import DiskengineError, UnknownOutcome
 from ._plan import Action
 from ._rpc import Call, Client
@@ -20,7 +22,7 @@ def apply(actions: list, client: Client) -> dict:
     """
     run = _Run(actions, client)
     run.start()
-    while not client.idle:
+    while not client.idle or run.performs():
         for reply in client.settle():
             run.end(run.action_of(reply.call), reply.result, reply.error)
         if client.broken:
@@ -34,6 +36,7 @@ class _Run:
         self.results: dict[Action, object] = {}
         self._client = client
         self._actions = actions
+        self._own: deque[Action] = deque()
         self._by_call: dict[int, tuple[Call, Action]] = {}
         planned = set(map(id, actions))
         self._waits = {id(a): sum(1 for need in a.needs if id(need) in planned) for a in actions}
@@ -77,19 +80,26 @@ class _Run:
 
     def _submit(self, action: Action) -> None:
         if action.perform is not None:
-            self._perform(action)
+            self._own.append(action)
             return
         call = Call(action.method, action.params, action.subject)
         self._by_call[id(call)] = (call, action)
         self._client.submit([call])
 
-    def _perform(self, action: Action) -> None:
+    def performs(self) -> bool:
+        """Do the next of what this node does by itself, while no answer is waited for; tell whether there was one."""
+        if not self._own or self._client.broken:
+            return False
+        action = self._own.popleft()
         try:
-            action.perform()  # type: ignore[misc]
+            result = action.perform()  # type: ignore[misc]
+        except DiskengineError as error:
+            self.end(action, None, error)
         except OSError as error:
             self.end(action, None, DiskengineError(f"could not {action.summary}: {error.strerror}"))
         else:
-            self.end(action, None, None)
+            self.end(action, result, None)
+        return True
 
     def _skip(self, action: Action, failed: Action) -> None:
         reason = DiskengineError(f"skipped, because {failed.subject} failed: {failed.error}")

@@ -43,6 +43,10 @@ def resource_of(plural: str) -> Any:
         from ._resources._raid import RaidResource
 
         return RaidResource
+    if plural == "copies":
+        from ._resources._copy import CopyResource
+
+        return CopyResource
     if plural == "qos":
         from ._resources._qos import QosResource
 

@@ -22,6 +22,9 @@ from ._rpc import Call, Client
 _READ = 0x02
 _PIECE = 64 * 1024
 _SUPERBLOCK = struct.Struct("<8s2H3I16s64sQ4IQ")  # SPDK's module/bdev/raid/bdev_raid.h
+_MEMBERS = 256
+_MEMBER = struct.Struct("<16sQQ")
+_MIRROR = 1
 _SUPERBLOCK_BYTES = 4096
 _STATUS = 0xFFFE  # of the last 16 bits of a completion; the lowest is the phase tag
 
@@ -86,10 +89,12 @@ def read_superblocks(client: Client, bdevs: list, graph: Graph) -> dict:
 
 
 def _superblock(data: bytes) -> Superblock | None:
-    magic, *_versions, uuid, name, _size, _block, _level, _strip, _state, sequence = _SUPERBLOCK.unpack_from(data)
+    magic, *_versions, uuid, name, _size, block, level, _strip, _state, sequence = _SUPERBLOCK.unpack_from(data)
     if magic != b"SPDKRAID":
         return None
-    return Superblock(name.rstrip(b"\0").decode(errors="replace"), str(UUID(bytes=uuid)), sequence)
+    _uuid, *extent = _MEMBER.unpack_from(data, _MEMBERS) if level == _MIRROR else (b"", 0, 0)
+    offset, size = (blocks * block for blocks in extent)
+    return Superblock(name.rstrip(b"\0").decode(errors="replace"), str(UUID(bytes=uuid)), sequence, offset, size)
 
 
 def _read_call(controller: str, nsid: int, bdev: Bdev, offset: int, length: int) -> Call:

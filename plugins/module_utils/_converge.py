@@ -195,7 +195,7 @@ def _look_again(doubtful: list, observed: Graph, outcomes: dict, lost: bool, may
             outcome.after = planned.change.after
             outcome.notes.append(planned.change.later)
         if planned.deferred and not actions:
-            if any(action.reveals for other in again for action in other.change.actions):
+            if any(other.change.actions for other in again):
                 again.append(planned)
             else:
                 outcome.error = planned.deferred

@@ -211,11 +211,16 @@ class Raid(NamedTuple):
 
 
 class Superblock(NamedTuple):
-    """What a bdev remembers of the RAID it is or was a member of; a higher ``sequence`` is newer."""
+    """What a bdev remembers of the RAID it is or was a member of; a higher ``sequence`` is newer.
+
+    ``data_size`` bytes of a mirror's data begin at ``data_offset``; other RAIDs have none that a member holds alone.
+    """
 
     raid: str
     uuid: str
     sequence: int
+    data_offset: int = 0
+    data_size: int = 0
 
 
 class Vhost(NamedTuple):
@@ -249,8 +254,9 @@ class Graph:
     bdev's own name to the name of the vhost controller that serves it, ``legs`` from a bdev's own name to the RAID that
     it is in. ``raids`` and ``vhosts`` by name; ``limits`` are the rate limits of the bdevs that have any. Two things
     are looked at only where it matters (``superblocks`` of bdevs, None: there is none; ``idle`` bdevs, that nobody
-    uses). ``max_subsystems`` counts the discovery subsystem too and
-    can be set at startup only. ``freed`` counts, by lvstore name, the clusters that planned actions give back.
+    uses). ``copying`` names, by what it is copied to, the source of each copy that is asked for.
+    ``max_subsystems`` counts the discovery subsystem too and can be set at startup only. ``freed`` counts, by lvstore
+    name, the clusters that planned actions give back.
     ``auto_examine`` tells whether the target looks for lvstores on each new bdev by itself, ``examined`` the names of
     the bdevs that it was told to look at. ``contents`` holds, by own name, what was found on bdevs of local drives
     that were looked into: names of signatures, or the reason why that failed. ``files`` holds, by path, the files on
@@ -277,6 +283,7 @@ class Graph:
     superblocks: dict = field(default_factory=dict)
     limits: dict = field(default_factory=dict)
     idle: dict = field(default_factory=dict)
+    copying: dict = field(default_factory=dict)
     vhosts: dict = field(default_factory=dict)
     vhost: dict = field(default_factory=dict)
     keys: dict = field(default_factory=dict)

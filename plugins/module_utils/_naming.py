@@ -120,6 +120,11 @@ def is_uuid(value: str) -> bool:
 
 
 @cache
+def copy_nqn(bdev: str) -> str:
+    """Return the NQN of the subsystem through which a node copies something into one of its bdevs."""
+    return f"nqn.2024-01.io.excloud:copy.{bdev}"
+
+
 def nqn(value: str, what: str = "NQN") -> str:
     """Return ``value`` if it is an NQN as SPDK accepts it: ``nqn.yyyy-mm.<reverse domain>:<name>``, 12 to 223 bytes."""
     text = value or ""

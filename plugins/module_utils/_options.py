@@ -150,6 +150,16 @@ RAID = {
     "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
 }
 
+COPY = {
+    "bdev": {"type": "str", "required": True},
+    "source": {"type": "str"},
+    "hostnqn": {"type": "str"},
+    "offset": {"type": "int", "default": 0},
+    "limit": {"type": "str", "default": "64GiB"},
+    "port": {"type": "str", "default": "4419"},
+    "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+}
+
 QOS = {
     "bdev": {"type": "str", "required": True},
     "rw_ios_per_sec": {"type": "int"},
@@ -222,6 +232,7 @@ KINDS = {
     "lvols": LVOL,
     "snapshots": SNAPSHOT,
     "raids": RAID,
+    "copies": COPY,
     "subsystems": SUBSYSTEM,
     "qos": QOS,
     "vhosts": VHOST,

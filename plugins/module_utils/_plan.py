@@ -26,6 +26,7 @@ DISRUPTIVE = "disruptive"
 DESTRUCTIVE = "destructive"
 
 FILE = "file"
+COPY = "copy"
 
 ANYTHING = ("bdev", "lvstore", "transport", "key")
 
@@ -40,7 +41,7 @@ class Missing(Refusal):
 
 @dataclass(eq=False)
 class Action:
-    """One mutating call, or a change of a file on the node: ``perform`` does that, and ``method`` is ``FILE``.
+    """One mutating call, or what this node does itself: ``perform`` does that, and ``method`` is ``FILE`` or ``COPY``.
 
     ``risk`` is ``safe``, ``disruptive`` (interrupts hosts) or ``destructive`` (gives up data). ``learns`` names the
     fact of the object that the call's result is, e.g. ``uuid``; one that ``reveals`` brings up what nobody can know
@@ -57,7 +58,7 @@ class Action:
     risk: str = SAFE
     learns: Optional[str] = None
     reveals: bool = False
-    perform: Optional[Callable[[], None]] = None
+    perform: Optional[Callable[[], Any]] = None
     one_will_do: bool = False
     subject: str = ""
     needs: tuple = ()
@@ -168,6 +169,7 @@ class _Planner:
         self._refused: dict[tuple, str] = {}
         self._absent: set[tuple] = set()
         self._missing: list[ObjectPlan] = []
+        self._gates: dict[tuple, ObjectPlan] = {}
         self._reveals = False
         self._holder: dict[tuple, Action] = {}
         self._users: dict[tuple, list[Action]] = {}
@@ -186,13 +188,12 @@ class _Planner:
             if times > 1:
                 raise Refusal(f"it is named {times} times in the desired state; name it once")
             planned.change = self._work_out(resource, options)
-            if planned.change.unread and not self._preview:
-                planned.deferred, planned.change = planned.change.unread, Change(None, None)
-                return
             for action in planned.change.actions:
                 if action.perform is None:
                     self.graph.release.require(action.method, action.params)
                 self._require_none_refused((*action.holds, *action.uses))
+            if self._holds_back(planned):
+                return
         except DiskengineError as error:
             known = getattr(resource, "facts", None)
             planned.change = Change(None, None, facts=known(options, self.graph) if known else {})
@@ -210,6 +211,28 @@ class _Planner:
             self._order(action)
         planned.change.predict(self.graph)
         planned.deferred = planned.change.waits
+        if planned.change.later:
+            self._close_gate(planned)
+
+    def _holds_back(self, planned: ObjectPlan) -> bool:
+        """Hold an object back that cannot be planned yet, or that needs one which is not complete yet."""
+        if planned.change.unread and not self._preview:
+            planned.deferred, planned.change = planned.change.unread, Change(None, None)
+            self._close_gate(planned)
+            return True
+        gate = next((self._gates[key] for a in planned.change.actions for key in a.holds if key in self._gates), None)
+        if gate is None:
+            return False
+        later = f"it follows when {gate.subject} is complete"
+        planned.deferred = gate.deferred and later
+        before = planned.change.before
+        planned.change = Change(before, before, later=None if gate.deferred else later)
+        return True
+
+    def _close_gate(self, planned: ObjectPlan) -> None:
+        resource, options = planned.wanted
+        if getattr(resource, "gates", False):
+            self._gates.update((key, planned) for key in resource.keys(options, self.graph))
 
     def defer(self) -> None:
         """Turn the refusal of what misses something into a deferral, if the plan may reveal it."""

@@ -15,6 +15,7 @@ description:
   - One object that fails stops only those that need it.
   - What a drive holds is known only when it is attached. After attaching one, the target is read again and the objects
     that nothing was known about are planned then. Check mode says so of each of them.
+  - What one bdev holds can be copied into another (O(copies)), as a new volume is initialised from a snapshot.
   - The results are brief. What the objects were and are is in the diff.
   - The roles of this collection use it. For single objects there are modules of their own, with the same planner.
 author:
@@ -117,17 +118,21 @@ results:
       elements: str
       returned: for controllers that are there
     bdev:
-      description: The bdev as it was named, for rate limits.
+      description: The bdev as it was named, for rate limits and copies.
       type: str
-      returned: for rate limits
+      returned: for rate limits and copies
+    copied_bytes:
+      description: How much of a copy is done, whether or not it failed then. All of that was compared after writing.
+      type: int
+      returned: for copies whose source and bdev are there
     raid_state:
       description: State of a RAID, see M(excloud.diskengine.spdk_raid).
       type: str
       returned: for RAIDs that are there, or would be
     size_bytes:
-      description: Size of a RAID in bytes.
+      description: Size of a RAID, or of what a copy is of, in bytes.
       type: int
-      returned: for RAIDs that are there, or would be
+      returned: for RAIDs and copies that are there, or would be
     rebuilding:
       description: The leg of a RAID that is brought in sync.
       type: str

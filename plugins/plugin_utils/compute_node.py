@@ -34,7 +34,9 @@ def compute_claims(node):
     return [_membership(leg, claim) for volume in servable for leg, claim in claims(volume)]
 
 
-def compute_desired(node, controller_options=None, allow_sessions=False, claimed=()):
+def compute_desired(
+    node, controller_options=None, allow_sessions=False, claimed=(), copy_options=None, preview=False
+):
     """Return ``{desired, problems, waiting}``.
 
     These are a JSON document as M(spdk_node) takes it, sentences on mappings left out, and sentences on replicas that
@@ -44,12 +46,14 @@ def compute_desired(node, controller_options=None, allow_sessions=False, claimed
     is a mirror of exactly two legs, each an export of a storage node; nothing is asked for a volume that has not two
     usable ones, so that what is there stays as it is. What is DETACHING is asked to be absent, and its mirror and legs
     too when no other mapping on this node needs the volume. ``claimed`` is what M(record_state) said to the rows of
-    compute_claims(); nothing is asked for a volume with a replica that could not be claimed.
+    compute_claims(); nothing is asked for a volume with a replica that could not be claimed. A volume that has a
+    source still is initialised by the first of its mappings. What serves it is asked for when that is recorded, so that
+    nothing is copied over what a VM has written; in a ``preview`` at once, which shows what will follow.
     """
     rows = _parsed(node)
     volumes = {volume["id"]: volume for volume in rows["volumes"]}
     refused = {each["id"]: each["reason"] for each in claimed if each["outcome"] not in ("changed", "unchanged")}
-    lists: dict = {kind: [] for kind in ("controllers", "raids", "qos", "vhosts")}
+    lists: dict = {kind: [] for kind in ("transports", "controllers", "raids", "copies", "qos", "vhosts")}
     problems: list = []
     waiting: list = []
     needed = _needed(rows)
@@ -62,10 +66,30 @@ def compute_desired(node, controller_options=None, allow_sessions=False, claimed
         served.add(number)
         _add_volume(volumes[number], rows["node"], controller_options or {}, lists)
         waiting += _waiting(volumes[number])
+    sources = {}
+    mappings = {mapping["id"]: mapping for mapping in rows["mappings"]}
+    for volume in [volumes[number] for number in sorted(served) if volumes[number]["source"]]:
+        source = volume["source"]
+        problem = _source_problem(source, mappings)
+        if problem:
+            served.discard(volume["id"])
+            problems.append(f"volume {volume['id']} waits: {problem}")
+            continue
+        sources[source["nqn"]] = source
+        lists["copies"].append(_copy(mappings[source["mapping_id"]], volume, rows["node"], copy_options or {}))
+    if sources:
+        lists["transports"].append({"trtype": "TCP"})
+        lists["controllers"] += [_controller(each, rows["node"], controller_options or {}) for each in sources.values()]
     for number in sorted(_leaving(rows)):
         names = [controller_of(leg["nqn"]) for leg in volumes[number]["legs"] if leg["nqn"]]
         lists["controllers"] += [{"name": name, "state": "absent"} for name in names]
         lists["raids"].append({"name": raid_name(number), "state": "absent"})
+        source = volumes[number]["source"]
+        if source:
+            lists["copies"].append({"bdev": raid_name(number), "state": "absent"})
+        if source and source["nqn"] not in sources:
+            lists["controllers"].append({"name": controller_of(source["nqn"]), "state": "absent"})
+    ready = {number for number in served if not volumes[number]["source"]}
     for mapping in rows["mappings"]:
         if mapping["state"] == "DETACHING":
             lists["vhosts"].append(
@@ -73,14 +97,8 @@ def compute_desired(node, controller_options=None, allow_sessions=False, claimed
             )
         elif mapping["state"] in PRESENT and mapping["waits_for"]:
             problems.append(f"mapping {mapping['id']} waits for {mapping['waits_for']}")
-        elif mapping["state"] in PRESENT and mapping["volume_id"] in served:
-            if not waits_for_snapshot(mapping):
-                lists["vhosts"].append({"name": vhost_name(mapping["id"]), "bdev": raid_name(mapping["volume_id"])})
-            else:
-                problems.append(
-                    f"mapping {mapping['id']} waits: nothing copies snapshot {mapping['source_snapshot_id']} into its "
-                    f"volume yet; copy it and set the mapping INITIALISED"
-                )
+        elif mapping["state"] in PRESENT and mapping["volume_id"] in (served if preview else ready):
+            lists["vhosts"].append({"name": vhost_name(mapping["id"]), "bdev": raid_name(mapping["volume_id"])})
     return {"desired": json.dumps(lists), "problems": problems, "waiting": waiting}
 
 
@@ -111,9 +129,11 @@ def compute_verified(node, part, controller_options=None):
         return compute_desired(_attached(rows), controller_options)["desired"]
     mappings = [mapping for mapping in rows["mappings"] if mapping["state"] != "DETACHED"]
     volumes = {mapping["volume_id"] for mapping in mappings}
-    legs = [leg for volume in rows["volumes"] if volume["id"] in volumes for leg in volume["legs"] if leg["nqn"]]
+    mapped = [volume for volume in rows["volumes"] if volume["id"] in volumes]
+    exports = [leg for volume in mapped for leg in volume["legs"] if leg["nqn"]]
+    exports += {volume["source"]["nqn"]: volume["source"] for volume in mapped if volume["source"]}.values()
     names = {
-        "controllers": [controller_of(leg["nqn"]) for leg in legs],
+        "controllers": [controller_of(export["nqn"]) for export in exports],
         "raids": [raid_name(number) for number in sorted(volumes)],
         "vhosts": [vhost_name(mapping["id"]) for mapping in mappings],
     }
@@ -136,7 +156,8 @@ def compute_transitions(node, results):
     """
     rows = _parsed(node)
     entries = _parsed(results)
-    complete = {(entry["kind"], entry["name"]): entry for entry in entries if "name" in entry and _is_complete(entry)}
+    named = {(entry["kind"], entry.get("name") or entry.get("bdev")): entry for entry in entries}
+    complete = {key: entry for key, entry in named.items() if _is_complete(entry)}
     volumes = {volume["id"]: volume for volume in rows["volumes"]}
     needed, leaving = _needed(rows), _leaving(rows)
     changes = [
@@ -146,6 +167,13 @@ def compute_transitions(node, results):
     ]
     for mapping in rows["mappings"]:
         volume = volumes.get(mapping["volume_id"])
+        if volume and initialises(mapping, volume):
+            copied = _copied(mapping, named.get(("copy", raid_name(volume["id"]))))
+            if copied:
+                changes.append(copied)
+            if not copied or copied["to"] == "ASSIGNED":
+                continue
+            mapping = {**mapping, "state": "INITIALISED"}
         if ("vhost", vhost_name(mapping["id"])) not in complete or volume is None:
             continue
         if mapping["state"] == "DETACHING":
@@ -170,9 +198,9 @@ def vhost_name(mapping):
     return f"vhost{mapping}"
 
 
-def waits_for_snapshot(mapping):
-    """Tell whether the source snapshot of a mapping's volume is still to be copied into it."""
-    return mapping["state"] == "ASSIGNED" and mapping["source_snapshot_id"] is not None
+def initialises(mapping, volume):
+    """Tell whether it is this mapping's part to have the source snapshot copied into the volume."""
+    return bool(volume["source"]) and volume["source"]["mapping_id"] == mapping["id"]
 
 
 def path_listeners(leg):
@@ -250,22 +278,53 @@ def _connected(volume):
     return [leg for leg in connected_legs(volume) if leg["nqn"] and leg["listeners"]]
 
 
+def _source_problem(source, mappings):
+    """Say what the copy of a volume's source waits for on the node of these mappings; None if for nothing."""
+    if source["mapping_id"] not in mappings:
+        return f"mapping {source['mapping_id']} has snapshot {source['snapshot_id']} copied into the volume first"
+    if source["state"] != "UP" or source["defect"]:
+        said = f"has {source['defect']}" if source["defect"] else f"is {source['state']}"
+        return f"snapshot {source['snapshot_id']}, its source, {said}"
+    return None
+
+
+def _copy(mapping, volume, node, copy_options):
+    return {
+        "bdev": raid_name(volume["id"]),
+        "source": f"{controller_of(volume['source']['nqn'])}n1",
+        "hostnqn": node["hostnqn"],
+        "offset": mapping["initialised_bytes"],
+        **copy_options,
+    }
+
+
+def _copied(mapping, entry):
+    """How far a copy got is recorded even if it failed then: all of it was read again."""
+    copied = {"initialised_bytes": entry["copied_bytes"]} if entry and entry.get("copied_bytes") is not None else {}
+    if entry and _is_complete(entry):
+        return {**_change(mapping, "ASSIGNED", "INITIALISED"), **copied}
+    if copied.get("initialised_bytes", 0) > mapping["initialised_bytes"]:
+        return {**_change(mapping, "ASSIGNED", "ASSIGNED"), **copied}
+    return None
+
+
+def _controller(export, node, controller_options):
+    listeners = path_listeners(export)
+    trtype = listeners[0]["trtype"]
+    return {
+        "name": controller_of(export["nqn"]),
+        "trtype": trtype,
+        "subnqn": export["nqn"],
+        "hostnqn": node["hostnqn"],
+        "paths": [_path(listener) for listener in listeners],
+        **(_sources(node) if trtype == "RDMA" else {}),
+        **controller_options,
+    }
+
+
 def _add_volume(volume, node, controller_options, lists):
     connected = _connected(volume)
-    for leg in connected:
-        listeners = path_listeners(leg)
-        trtype = listeners[0]["trtype"]
-        lists["controllers"].append(
-            {
-                "name": controller_of(leg["nqn"]),
-                "trtype": trtype,
-                "subnqn": leg["nqn"],
-                "hostnqn": node["hostnqn"],
-                "paths": [_path(listener) for listener in listeners],
-                **(_sources(node) if trtype == "RDMA" else {}),
-                **controller_options,
-            }
-        )
+    lists["controllers"] += [_controller(leg, node, controller_options) for leg in connected]
     for leg in volume["legs"]:
         if leg["state"] == "DELETING" and leg["nqn"] and leg not in connected:
             lists["controllers"].append({"name": controller_of(leg["nqn"]), "state": "absent"})
@@ -320,7 +379,8 @@ def _path(listener):
 def _parts(volume):
     """Return the keys of what a mirror is made of."""
     names = [controller_of(leg["nqn"]) for leg in volume["legs"] if leg["nqn"]]
-    return [("raid", raid_name(volume["id"])), *(("controller", name) for name in names)]
+    copies = [("copy", raid_name(volume["id"]))] if volume["source"] else []
+    return [("raid", raid_name(volume["id"])), *copies, *(("controller", name) for name in names)]
 
 
 def _change(mapping, before, after):

@@ -19,7 +19,6 @@ from ansible_collections.excloud.diskengine.plugins.plugin_utils.compute_node im
     raid_name,
     vhost_name,
     volume_problem,
-    waits_for_snapshot,
 )
 from ansible_collections.excloud.diskengine.plugins.plugin_utils.legs import USABLE, mirror_legs
 
@@ -83,7 +82,7 @@ class _Walk:
         for leg in volume["legs"]:
             self._export(leg, mappings)
         for mapping in mappings:
-            self._mapping_rows(mapping)
+            self._mapping_rows(mapping, volume["source"])
         problem = volume_problem(volume)
         self.add(
             _row("volume", volume["id"]),
@@ -255,11 +254,11 @@ class _Walk:
             [_row("disk", row["disk_id"])],
         )
 
-    def _mapping_rows(self, mapping):
+    def _mapping_rows(self, mapping, source):
         node = mapping["node"]
-        waits = waits_for_snapshot(mapping)
+        waits = mapping["state"] == "ASSIGNED" and source
         if waits:
-            repair = f"copy snapshot {mapping['source_snapshot_id']} into the volume and set the mapping INITIALISED"
+            repair = f"{_converge(node)}, which copies snapshot {source['snapshot_id']} into the volume or says why not"
         else:
             repair = "map the volume again if a VM is to have it"
         said = f"{mapping['state']}, waits for a snapshot" if waits else mapping["state"]

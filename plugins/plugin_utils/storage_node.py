@@ -61,7 +61,7 @@ def _lists(rows, transport_options, purge, drives, lvstore_options=None, growth_
         if row["state"] == "DELETING" and store and not row["held"]:
             lists["lvols"].append(_absent(row, store, str(row["id"])))
             if row["nqn"]:
-                lists["subsystems"].append(_unexported(row, store))
+                lists["subsystems"].append(_unexported(row, f"{store}/{row['id']}"))
         if not (row["state"] in EXPORTED or row["held"]) or row["disk_id"] in retired and row["state"] != "CREATING":
             continue
         if row["disk_id"] in retired:
@@ -77,18 +77,29 @@ def _lists(rows, transport_options, purge, drives, lvstore_options=None, growth_
             lists["lvols"].append(_lvol(row, store))
         elif row["state"] == "RESIZING":
             lists["lvols"].append({**_existing(row, str(row["id"])), **(growth_options or {})})
-        lists["subsystems"].append(_subsystem(row, store, purge, host_keys))
+        lists["subsystems"].append(_subsystem(row, f"{store}/{row['id']}", purge, host_keys))
         trtypes.update(dict.fromkeys(listener["trtype"] for listener in row["listeners"]))
     for row in rows.get("snapshots", ()):
         store = stores.of(row)
+        bdev = f"{store}/{snapshot_name(row['id'])}"
         if row["state"] == "DELETING" and store:
             lists["snapshots"].append(_absent(row, store, snapshot_name(row["id"])))
+            lists["subsystems"].append(_unexported(row, bdev))
         elif row["state"] == "CREATING" and not (store and row["lvol_id"]):
             lacks = f"waits for its disk {row['disk_id']}, which has no lvstore yet"
             problems.append(f"snapshot {row['id']} {'has no lvol to be taken of any more' if store else lacks}")
         elif row["state"] == "CREATING":
             wanted = {"name": snapshot_name(row["id"]), "lvstore": store, "lvol": str(row["lvol_id"])}
             lists["snapshots"].append(wanted)
+        if row["state"] == "DELETING" or row["hosts"] is None or row["disk_id"] in retired or not store:
+            continue
+        if row["hosts"] and row["defect"]:
+            problems.append(f"snapshot {row['id']} is the source of a volume and has {row['defect']}")
+        elif row["hosts"]:
+            lists["subsystems"].append(_subsystem(row, bdev, purge, host_keys))
+            trtypes.update(dict.fromkeys(listener["trtype"] for listener in row["listeners"]))
+        else:
+            lists["subsystems"].append(_unexported(row, bdev))
     lists["transports"] = [{"trtype": trtype, **(transport_options or {})} for trtype in trtypes]
     return lists, problems
 
@@ -274,22 +285,22 @@ def _absent(row, store, name):
     return {**wanted, "uuid": row["uuid"]} if row["uuid"] else wanted
 
 
-def _namespace(row, store):
-    namespace = {"bdev": f"{store}/{row['id']}", "nsid": 1}
+def _namespace(row, bdev):
+    namespace = {"bdev": bdev, "nsid": 1}
     return namespace if row["state"] == "CREATING" or not row["uuid"] else {**namespace, "bdev_uuid": row["uuid"]}
 
 
-def _unexported(row, store):
-    return {"nqn": row["nqn"], "namespaces": [_namespace(row, store)], "state": "absent"}
+def _unexported(row, bdev):
+    return {"nqn": row["nqn"], "namespaces": [_namespace(row, bdev)], "state": "absent"}
 
 
-def _subsystem(row, store, purge, host_keys):
+def _subsystem(row, bdev, purge, host_keys):
     wanted = {
         "nqn": row["nqn"],
         "max_namespaces": 1,
         "listeners": row["listeners"],
         "hosts": row["hosts"],
-        "namespaces": [_namespace(row, store)],
+        "namespaces": [_namespace(row, bdev)],
         "purge": list(purge),
     }
     if host_keys:

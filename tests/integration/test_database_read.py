@@ -131,7 +131,7 @@ def test_columns_of_any_type_arrive_as_json(conn, dsn, estate):
     """A site's own views may have richer types than ours."""
     conn.execute(
         """
-        DROP VIEW diskengine.v_snapshot;
+        DROP VIEW diskengine.v_snapshot CASCADE;
         CREATE VIEW diskengine.v_snapshot AS
         SELECT 1 AS id, 'storage-1' AS node, '10.0.0.1'::inet AS address, gen_random_uuid() AS plain_uuid,
                1.5::numeric AS number, now() AS at, '1 day'::interval AS span, 'a'::bytea AS bytes,

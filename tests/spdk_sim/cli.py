@@ -20,6 +20,7 @@ from .faults import Faults
 from .files import RealFiles
 from .journal import Journal
 from .lvol import LvolBdev
+from .nvme_tcp import Listeners
 from .registry import RUNTIME
 from .server import Server, SocketInUse
 from .target import Target
@@ -191,6 +192,8 @@ class Node:
             vhost_dir=options.vhost_dir or ".",
             cpumask=options.cpumask,
         )
+        self.listeners = Listeners(self.target)
+        self.target.on_listen = self.listeners.open
         self.other = fabric.outside(self.target)
 
     def server(self, journal: Journal | None) -> Server:
@@ -217,7 +220,7 @@ class Node:
             faults=faults,
             controls=controls(target, self.other),
         )
-        self.sockets.changed = server.wake
+        self.sockets.changed = self.listeners.changed = server.wake
         return server
 
 

@@ -89,3 +89,44 @@ class Foreign:
     def from_records(cls, header: dict[str, Any], parts: list[dict[str, Any]]) -> Foreign:
         """The reverse of header()."""
         return cls(bytes.fromhex(header["data"]))
+
+
+class Written:
+    """The units of 4 KiB of one medium that were written, by number."""
+
+    kind = "written"
+
+    def __init__(self, units: dict[str, bytes]) -> None:
+        self.units = units
+
+    def header(self) -> dict[str, Any]:
+        """The record of the whole."""
+        return {"kind": self.kind}
+
+    def parts(self) -> list[str]:
+        """The numbers of the units."""
+        return list(self.units)
+
+    def part(self, number: str) -> dict[str, Any]:
+        """The record of one."""
+        return {"number": number, "data": self.units[number].hex()}
+
+    @classmethod
+    def from_records(cls, header: dict[str, Any], parts: list[dict[str, Any]]) -> Written:
+        """The reverse of the records."""
+        del header
+        return cls({part["number"]: bytes.fromhex(part["data"]) for part in parts})
+
+
+def written(medium: Medium) -> Medium:
+    """Where it is kept what hosts have written to a medium."""
+    return Medium(medium.disks, f"written:{medium.key}")
+
+
+def freeze(origin: Medium, frozen: Medium) -> None:
+    """Give a snapshot what its lvol holds."""
+    for old, new in ((origin, frozen), (written(origin), written(frozen))):
+        content = old.read()
+        if content is not None:
+            parts = [content.part(part) for part in content.parts()]
+            new.write(type(content).from_records(content.header(), parts))

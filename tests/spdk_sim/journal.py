@@ -11,12 +11,12 @@ import json
 import os
 from typing import Any
 
-from .disks import Disks, Foreign
+from .disks import Disks, Foreign, Written
 from .lvol import Lvstore
 from .raid import Superblock
 
 COMPACT_AFTER = 50_000
-KINDS = {kind.kind: kind for kind in (Lvstore, Superblock, Foreign)}
+KINDS = {kind.kind: kind for kind in (Lvstore, Superblock, Foreign, Written)}
 
 
 class Journal:

@@ -12,7 +12,7 @@ from typing import Any
 from . import bdevs
 from .bdevs import MANY_NONE, MANY_ONE, Bdev
 from .decode import BDEV, BOOL, STR, U32, U64, UUID_RE, Params, one_of, optional, required
-from .disks import Medium
+from .disks import Medium, freeze
 from .errors import INTERNAL_ERROR, INVALID_PARAMS, RpcFailure, TargetCrash, failure
 from .registry import method
 
@@ -705,6 +705,7 @@ def snapshot(target: Any, params: Params) -> Any:
         frozen.allocated = moved
         origin.parent, origin.thin = frozen.uuid, True
         _add(target, store, frozen)
+        freeze(bdev.medium, target.bdevs.get(frozen.uuid).medium)
         store.changed(origin)
     return frozen.uuid
 

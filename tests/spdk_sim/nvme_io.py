@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Raw commands to a controller: reads only, of the little that is known to be on a disk.
+"""Raw commands to a controller: reads and writes.
 
 Held to the real program in docs/spdk-facts.md.
 """
@@ -9,19 +9,14 @@ from __future__ import annotations
 import base64
 import struct
 from typing import Any
-from uuid import UUID
 
+from . import data
 from .decode import BDEV, STR, U32, Params, one_of, optional, required
-from .disks import Foreign
 from .errors import INVALID_PARAMS, RpcFailure, TargetCrash
-from .lvol import Lvstore
-from .raid import Superblock
 from .registry import method
 
-READ, WRITE_ZEROES = 0x02, 0x08
-INVALID_FIELD = 0x0002
-SUPERBLOCK = struct.Struct("<8s2H3I16s64sQ4IQ")
-"""As far as its sequence number."""
+WRITE, READ, WRITE_ZEROES = 0x01, 0x02, 0x08
+INTERNAL_ERROR, INVALID_FIELD = 0x0006, 0x0002
 COMMAND = struct.Struct("<B3xI32xQI12x")
 
 
@@ -45,7 +40,7 @@ def setup(target: Any) -> None:
     },
 )
 def send(target: Any, params: Params) -> Any:
-    """An NVM read; anything else is refused, but for the Write Zeroes that ends the target."""
+    """An NVM read or write; anything else is refused, but for the Write Zeroes that ends the target."""
     controller = target.nvme_controllers.get(params.name)
     command = base64.urlsafe_b64decode(params.cmdbuf)
     if controller is None or len(command) != COMMAND.size:
@@ -56,27 +51,36 @@ def send(target: Any, params: Params) -> Any:
     if controller.paths and controller.paths[0].state == "reconnect_is_delayed":
         raise TargetCrash("send_cmd", "SIGSEGV", "a command to a controller that is not connected")
     bdev = controller.bdevs.get(nsid)
-    if (params.cmd_type, params.data_direction, opcode) != ("io", "c2h", READ) or bdev is None:
+    if params.cmd_type != "io" or bdev is None:
         return {"cpl": _completion(INVALID_FIELD)}
-    return _answer(bdev, first * bdev.block_size, (blocks + 1) * bdev.block_size, params.data_len or 0)
+    offset, length = first * bdev.block_size, (blocks + 1) * bdev.block_size
+    if (params.data_direction, opcode) == ("c2h", READ):
+        return _read(bdev, offset, length, params.data_len or 0)
+    if (params.data_direction, opcode) == ("h2c", WRITE):
+        return _write(bdev, offset, length, base64.urlsafe_b64decode(params.data or ""))
+    return {"cpl": _completion(INVALID_FIELD)}
 
 
-def _answer(bdev: Any, offset: int, length: int, wanted: int) -> Any:
+def _read(bdev: Any, offset: int, length: int, wanted: int) -> Any:
     yield
     if length != wanted:
         return {"cpl": _completion(INVALID_FIELD)}
-    head = _head(bdev.medium.read())
-    data = head[offset : offset + length].ljust(length, b"\0")
-    return {"cpl": _completion(0), "data": base64.urlsafe_b64encode(data).decode()}
+    try:
+        found = data.read(bdev, offset, length)
+    except data.IoFailed:
+        return {"cpl": _completion(INTERNAL_ERROR)}
+    return {"cpl": _completion(0), "data": base64.urlsafe_b64encode(found).decode()}
 
 
-def _head(content: Any) -> bytes:
-    if isinstance(content, Foreign):
-        return content.data
-    if isinstance(content, Superblock):
-        own, name = UUID(content.uuid).bytes, content.name.encode()
-        return SUPERBLOCK.pack(b"SPDKRAID", 1, 0, 0, 0, 0, own, name, 0, 0, 0, 0, 0, content.sequence)
-    return b"SPDKBLOB" if isinstance(content, Lvstore) else b""
+def _write(bdev: Any, offset: int, length: int, given: bytes) -> Any:
+    yield
+    if length != len(given):
+        return {"cpl": _completion(INVALID_FIELD)}
+    try:
+        data.write(bdev, offset, given)
+    except data.IoFailed:
+        return {"cpl": _completion(INTERNAL_ERROR)}
+    return {"cpl": _completion(0)}
 
 
 def _completion(status: int) -> str:

@@ -481,6 +481,8 @@ def _add_listener(target: Any, subsystem: Subsystem, address: dict[str, str], pa
         raise invalid()
     state = params.or_default("ana_state", "optimized")
     subsystem.listeners.insert(0, Listener(address, bool(params.secure_channel), state, params.sock_impl))
+    if target.on_listen:
+        target.on_listen(address)
     return True
 
 

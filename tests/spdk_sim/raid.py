@@ -27,7 +27,7 @@ class Superblock:
     """One member's copy. ``slots``: [uuid of the member, whether it is in use]; a higher ``sequence`` is newer."""
 
     kind = "raid"
-    FIELDS = ("uuid", "name", "level", "strip_size_kb", "num_blocks", "sequence", "slots")
+    FIELDS = ("uuid", "name", "level", "strip_size_kb", "block_size", "num_blocks", "sequence", "slots")
 
     def __init__(self, **values: Any) -> None:
         for field in self.FIELDS:
@@ -230,6 +230,7 @@ def _write_superblocks(raid: Raid) -> None:
             name=raid.name,
             level=raid.level,
             strip_size_kb=raid.strip_size_kb,
+            block_size=raid.block_size,
             num_blocks=raid.num_blocks,
             sequence=raid.sequence,
             slots=[list(each) for each in raid.on_disk],

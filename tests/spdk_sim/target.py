@@ -45,7 +45,8 @@ class Target:
     ``vhost_dir``  directory of vhost sockets as it appears in answers
     ``cpumask``    cores of the process
 
-    ``on_start`` is called when the RUNTIME state begins. ``busy_ports`` are (address, port) that others hold.
+    ``on_start`` is called when the RUNTIME state begins, ``on_listen`` with each new address. ``busy_ports`` are
+    (address, port) that others hold.
     """
 
     def __init__(
@@ -75,6 +76,7 @@ class Target:
         self.cpumask = cpumask
         self.now = 0.0
         self.on_start: Callable[[], None] | None = None
+        self.on_listen: Callable[[dict[str, str]], None] | None = None
         self.disks = Disks()
         self.pending: list[Operation] = []
         for module in _MODULES:

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from ansible_collections.excloud.diskengine.tests.unit.conventions.collection import MODULES, NAME, ROOT, stem
 
-BUDGET = 124 * 1024  # compiled in every run
+BUDGET = 126 * 1024  # compiled in every run
 SHIPPED = 180 * 1024  # sent along; what a function imports is compiled only when it is needed
-SHIPPED_OF_ALL_KINDS = 256 * 1024  # by the modules that have to bring every kind of object along
+SHIPPED_OF_ALL_KINDS = 280 * 1024  # by the modules that have to bring every kind of object along
 OF_ALL_KINDS = {"spdk_node", "spdk_drift_info"}
 PREFIX = f"ansible_collections.{NAME}."
 MODULE_UTILS = sorted((ROOT / "plugins/module_utils").rglob("*.py"))

@@ -47,11 +47,16 @@ def name(number):
 
 def volume(number=1, legs=None, **changes):
     legs = [leg(1), leg(2)] if legs is None else legs
-    return {"id": number, "state": "UP", "size_bytes": 100 * MIB, "legs": legs, **LIMITS, **changes}
+    return {"id": number, "state": "UP", "size_bytes": 100 * MIB, "legs": legs, "source": None, **LIMITS, **changes}
+
+
+def source(mapping_id=7, **changes):
+    nqn = "nqn.2024-01.io.excloud:storage.n3.d1.snap_5"
+    return {"snapshot_id": 5, "mapping_id": mapping_id, "state": "UP", "defect": None, **leg(3, nqn=nqn), **changes}
 
 
 def mapping(number=7, state="ASSIGNED", **changes):
-    rows = {"id": number, "volume_id": 1, "state": state, "source_snapshot_id": None, "waits_for": None, "revision": 3}
+    rows = {"id": number, "volume_id": 1, "state": state, "initialised_bytes": 0, "waits_for": None, "revision": 3}
     return {**rows, **changes}
 
 
@@ -101,7 +106,8 @@ def test_over_rdma_a_node_connects_from_its_own_addresses():
 
 
 def test_the_document_is_what_the_module_takes():
-    rows = node(mapping(1), mapping(2, "DETACHING", volume_id=2), volumes=[volume(), volume(2, [leg(3), leg(4)])])
+    volumes = [volume(source=source(1)), volume(2, [leg(3), leg(4)], source=source(None))]
+    rows = node(mapping(1), mapping(2, "DETACHING", volume_id=2), volumes=volumes)
     document = json.loads(compute_desired(rows)["desired"])
     assert all(document.values())
     lists = {kind: {"type": "list", "elements": "dict", "options": options} for kind, options in KINDS.items()}
@@ -145,10 +151,71 @@ def test_a_volume_that_cannot_be_served_is_left_alone(rows, problem):
     assert document == {} and len(problems) == 1 and problem in problems[0]
 
 
-def test_a_volume_that_is_to_be_copied_is_mirrored_and_waits():
-    document, problems = desired(node(mapping(source_snapshot_id=5)))
-    assert "vhosts" not in document and document["raids"]
-    assert "mapping 7 waits: nothing copies snapshot 5" in problems[0]
+COPY = {"bdev": "raid_1", "source": f"{controller_of(source()['nqn'])}n1", "hostnqn": HOSTNQN, "offset": 0}
+
+
+def test_a_volume_is_copied_before_it_is_served():
+    rows = node(mapping(initialised_bytes=5), mapping(8), volumes=[volume(source=source())])
+    document, problems = desired(rows, copy_options={"limit": "1GiB"})
+    assert not problems
+    assert document["copies"] == [{**COPY, "offset": 5, "limit": "1GiB"}]
+    assert document["transports"] == [{"trtype": "TCP"}]
+    assert [each["subnqn"] for each in document["controllers"]] == [leg(1)["nqn"], leg(2)["nqn"], source()["nqn"]]
+    assert "vhosts" not in document
+    document, _problems = desired(rows, preview=True)
+    assert [each["name"] for each in document["vhosts"]] == ["vhost7", "vhost8"]
+
+
+def test_two_volumes_share_their_source():
+    volumes = [volume(source=source()), volume(2, [leg(3), leg(4)], source=source(8))]
+    document, problems = desired(node(mapping(), mapping(8, volume_id=2), volumes=volumes))
+    assert not problems and [each["bdev"] for each in document["copies"]] == ["raid_1", "raid_2"]
+    assert [each["subnqn"] for each in document["controllers"]].count(source()["nqn"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("given", "problem"),
+    [
+        (source(9), "volume 1 waits: mapping 9 has snapshot 5 copied into the volume first"),
+        (source(state="CREATING"), "volume 1 waits: snapshot 5, its source, is CREATING"),
+        (source(defect="no listener address"), "volume 1 waits: snapshot 5, its source, has no listener address"),
+    ],
+)
+def test_a_volume_that_cannot_be_copied_yet_is_mirrored_and_waits(given, problem):
+    document, problems = desired(node(mapping(), volumes=[volume(source=given)]))
+    assert problems == [problem]
+    assert document["raids"] and not {"vhosts", "copies", "transports"} & set(document)
+
+
+def test_what_a_copy_has_left_goes_with_its_volume():
+    rows = node(mapping(state="DETACHING"), volumes=[volume(source=source(None))])
+    document, _problems = desired(rows)
+    assert document["copies"] == [{"bdev": "raid_1", "state": "absent"}]
+    assert document["controllers"][-1] == {"name": controller_of(source()["nqn"]), "state": "absent"}
+    assert compute_transitions(rows, entries(*ALL)) == []
+    assert [change["to"] for change in compute_transitions(rows, [*entries(*ALL), copied(None)])] == ["DETACHED"]
+
+
+def copied(size, **changes):
+    return {"kind": "copy", "bdev": "raid_1", "failed": False, "copied_bytes": size, **changes}
+
+
+@pytest.mark.parametrize(
+    ("entry", "steps"),
+    [
+        (copied(9), [("ASSIGNED", "INITIALISED", 9), ("INITIALISED", "ATTACHED", None)]),
+        (copied(9, deferred=True), [("ASSIGNED", "ASSIGNED", 9)]),
+        (copied(9, failed=True), [("ASSIGNED", "ASSIGNED", 9)]),
+        (copied(4, failed=True), []),
+        ({"kind": "copy", "bdev": "raid_1", "failed": True}, []),
+        (None, []),
+    ],
+)
+def test_how_far_a_copy_got_is_recorded(entry, steps):
+    """Whatever the vhost controller says: a volume whose copy is not complete is not INITIALISED."""
+    rows = node(mapping(initialised_bytes=4), volumes=[volume(source=source())])
+    changes = compute_transitions(rows, [*entries(*ALL), *([entry] if entry else [])])
+    assert [(change["from"], change["to"], change.get("initialised_bytes")) for change in changes] == steps
 
 
 def entries(*keys, **changes):

@@ -43,8 +43,8 @@ class Case:
             }
             for leg in LEGS
         ]
-        self.volume = {"id": 17, "state": "UP", "size_bytes": 100 * MIB, "legs": self.legs}
-        self.mapping = {"id": 3, "node": "compute-1", "volume_id": 17, "state": "ATTACHED", "source_snapshot_id": None}
+        self.volume = {"id": 17, "state": "UP", "size_bytes": 100 * MIB, "legs": self.legs, "source": None}
+        self.mapping = {"id": 3, "node": "compute-1", "volume_id": 17, "state": "ATTACHED"}
         self.node = {"name": "compute-1", "hostnqn": HOSTNQN}
         self.lvols = [
             {
@@ -295,7 +295,8 @@ def mapping_gone(case):
 
 def mapping_waits(case):
     no_vhost(case)
-    case.mapping.update(state="ASSIGNED", source_snapshot_id=5)
+    case.mapping["state"] = "ASSIGNED"
+    case.volume["source"] = {"snapshot_id": 5}
 
 
 def node_without_hostnqn(case):
@@ -341,7 +342,7 @@ CONVERGE = "excloud.diskengine.site --limit "
         (volume_of_one_leg, ("row", "volume 17", "database"), "needs two legs", "a mirror of two legs"),
         (leg_too_small, ("row", "volume 17", "database"), "a leg needs 1 MiB more", "correct the rows"),
         (mapping_gone, ("row", "mapping 3", "database"), "DETACHING", "map the volume again"),
-        (mapping_waits, ("row", "mapping 3", "database"), "waits for a snapshot", "copy snapshot 5"),
+        (mapping_waits, ("row", "mapping 3", "database"), "waits for a snapshot", "which copies snapshot 5"),
         (node_without_hostnqn, ("row", "node compute-1", "database"), "has no host NQN", "give compute-1 a host NQN"),
     ],
     ids=lambda value: getattr(value, "__name__", None),

@@ -80,6 +80,10 @@ def snapshot(number=1, state="CREATING", **changes):
         "lvol_id": 1,
         "lvstore_uuid": STORE,
         "uuid": UUID if state != "CREATING" else None,
+        "nqn": f"nqn.2024-01.io.excloud:storage.n.3.snap_{number}",
+        "listeners": [{"trtype": "TCP", "adrfam": "IPv4", "traddr": "10.0.0.1", "trsvcid": "4420"}],
+        "hosts": None,
+        "defect": None,
         **changes,
     }
 
@@ -405,6 +409,30 @@ def test_snapshots_are_wanted_and_recorded():
     made, gone = storage_transitions(rows, entries)
     assert (made["to"], made["uuid"], gone["to"]) == ("UP", UUID, "GONE")
     assert storage_transitions(rows, [{**entry, "failed": True} for entry in entries]) == []
+
+
+@pytest.mark.parametrize("state", ["CREATING", "UP"])
+def test_a_snapshot_is_exported_as_long_as_somebody_copies_it(state):
+    shown = {"bdev": f"{STORE}/snap_7", "nsid": 1, **({"bdev_uuid": UUID} if state == "UP" else {})}
+    (export,) = exports(snapshot(7, state, hosts=["nqn.host"]), ["hosts"])
+    assert (export["hosts"], export["namespaces"], export["purge"]) == (["nqn.host"], [shown], ["hosts"])
+    (export,) = exports(snapshot(7, state, hosts=[]))
+    assert (export["state"], export["namespaces"]) == ("absent", [shown])
+    assert exports(snapshot(7, state)) == []
+    assert exports(snapshot(7, state, hosts=["nqn.host"]), rows=[disk(3, "RETIRED")]) == []
+    lame = storage_desired(node([], [], [snapshot(7, state, hosts=["nqn.host"], defect="no listener address")]))
+    assert lame["problems"] == ["snapshot 7 is the source of a volume and has no listener address"]
+
+
+def exports(row, purge=(), rows=()):
+    document = json.loads(storage_desired(node(rows, [], [row]), purge=purge)["desired"])
+    assert len(document["transports"]) == any(each["hosts"] for each in document["subsystems"] if "hosts" in each)
+    return document["subsystems"]
+
+
+def test_a_snapshot_that_goes_is_exported_no_more():
+    (export,) = exports(snapshot(7, "DELETING"))
+    assert (export["nqn"], export["state"]) == (snapshot(7)["nqn"], "absent")
 
 
 def test_a_snapshot_of_nothing_is_a_problem():
