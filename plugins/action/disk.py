@@ -74,7 +74,7 @@ def wanted(disk, options):
         raise DatabaseError(f"Disk {disk['id']} is RETIRED; make it absent, then its drive can be registered again.")
     if disk["state"] == "RETIRED" and state == "drained":
         return []
-    changes = {
+    changes: dict = {
         "present": {"draining": False},
         "drained": {"draining": True},
         "retired": {"state": "RETIRED"},
@@ -102,7 +102,7 @@ def drain(conn, disk, options):
 
 def _shown(disks, left, moved):
     """One side of the diff: the disk, and where the replicas of volumes are that move."""
-    rows = {f"disk {row['serial']}": {name: row[name] for name in ("state", "draining")} for row in disks}
+    rows: dict = {f"disk {row['serial']}": {name: row[name] for name in ("state", "draining")} for row in disks}
     for row in moved:
         if row["outcome"] == "changed":
             places = [f"disk {each['disk']} of {each['node']}" for each in row["placement"]]

@@ -329,7 +329,7 @@ def _add_volume(volume, node, controller_options, lists):
         if leg["state"] == "DELETING" and leg["nqn"] and leg not in connected:
             lists["controllers"].append({"name": controller_of(leg["nqn"]), "state": "absent"})
     name = raid_name(volume["id"])
-    raid = {"name": name, "base_bdevs": [_base(leg) for leg in mirror_legs(volume)]}
+    raid: dict = {"name": name, "base_bdevs": [_base(leg) for leg in mirror_legs(volume)]}
     stale = [_base(leg) for leg in stale_legs(volume)]
     lists["raids"].append({**raid, "stale": stale} if stale else raid)
     lists["qos"].append({"bdev": name, **{limit: volume[limit] for limit in LIMITS}})

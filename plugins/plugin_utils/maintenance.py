@@ -19,7 +19,8 @@ def maintenance_batches(documents, names, maintenance, by="node"):
     it is left out, and so is one that somebody else has cordoned.
     """
     rows = {name: _parsed(documents[name])["node"] for name in sorted(names)}
-    left_out, batches = {}, {}
+    left_out: dict = {}
+    batches: dict = {}
     for name, node in rows.items():
         if node["maintained"] == maintenance:
             left_out[name] = "it went through this maintenance"

@@ -20,7 +20,7 @@ from ansible_collections.excloud.diskengine.plugins.plugin_utils.database import
 from ansible_collections.excloud.diskengine.plugins.plugin_utils.database_schema import ensure_login_role
 from support.estate import invented_lvstores, make_estate
 
-NODES = ["storage-1", "storage-2"]
+NODES = ("storage-1", "storage-2")
 UUID = "5b1a3c2e-7a3f-4d8f-9a53-0f6f4f0f8a11"
 
 
