@@ -342,7 +342,8 @@ def _base(leg):
 
 def _seen(volume, leaves, entries, complete):
     """Return (replica, membership) of those of which a run saw something else than is recorded."""
-    raid = next((each for each in entries if (each["kind"], each.get("name")) == ("raid", raid_name(volume["id"]))), {})
+    name = ("raid", raid_name(volume["id"]))
+    raid: dict = next((each for each in entries if (each["kind"], each.get("name")) == name), {})
     numbers = {_base(leg): leg["lvol_id"] for leg in volume["legs"] if leg["nqn"]}
     found = raid.get("in_sync")
     in_sync = None if found is None else {numbers[base] for base in found if base in numbers}
