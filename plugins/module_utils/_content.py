@@ -26,6 +26,7 @@ _MEMBERS = 256
 _MEMBER = struct.Struct("<16sQQ")
 _MIRROR = 1
 _SUPERBLOCK_BYTES = 4096
+_ATTEMPTS = 2
 _STATUS = 0xFFFE  # of the last 16 bits of a completion; the lowest is the phase tag
 
 
@@ -69,7 +70,8 @@ def _read_content(client: Client, bdev: Bdev, graph: Graph) -> list:
 def read_superblocks(client: Client, bdevs: list, graph: Graph) -> dict:
     """Return by name the RAID superblock on each of ``bdevs`` that can be read so, None where there is none.
 
-    Nothing is read through a controller that is not connected: that ends the target (docs/spdk-facts.md).
+    One that cannot be read, not even the second time, has no entry. Nothing is read through a controller that is not
+    connected: that ends the target (docs/spdk-facts.md).
     """
     calls = {}
     for bdev in bdevs:
@@ -77,14 +79,16 @@ def read_superblocks(client: Client, bdevs: list, graph: Graph) -> dict:
         holder = graph.controllers.get(controller)
         if holder and holder.state == "enabled" and nsid.isdigit() and bdev.size:
             calls[bdev.name] = _read_call(controller, int(nsid), bdev, 0, _SUPERBLOCK_BYTES)
-    found_on = {}
-    for name, reply in zip(calls, client.ask(list(calls.values()))):
-        try:
-            data = _data(reply.result, graph.bdevs[name], _SUPERBLOCK_BYTES) if reply.error is None else None
-        except Refusal:
-            data = None
-        if data is not None:
-            found_on[name] = _superblock(data)
+    found_on: dict = {}
+    for _attempt in range(_ATTEMPTS):
+        missing = [name for name in calls if name not in found_on]
+        for name, reply in zip(missing, client.ask([calls[name] for name in missing])):
+            try:
+                data = _data(reply.result, graph.bdevs[name], _SUPERBLOCK_BYTES) if reply.error is None else None
+            except Refusal:
+                data = None
+            if data is not None:
+                found_on[name] = _superblock(data)
     return found_on
 
 

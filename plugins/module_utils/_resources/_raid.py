@@ -15,7 +15,7 @@ from typing import Any, Optional
 
 from .. import _naming, _options
 from .._errors import Refusal
-from .._graph import RAID_PRODUCT, Bdev, Graph, Member, Raid, Superblock
+from .._graph import NVME_PRODUCT, RAID_PRODUCT, Bdev, Graph, Member, Raid, Superblock
 from .._plan import DESTRUCTIVE, DISRUPTIVE, Action, Change, Missing
 from .._sizes import format_size, parse_size
 from ._named import Named
@@ -150,6 +150,7 @@ def _create(wanted: _Spec, graph: Graph, instead_of: Optional[Raid] = None) -> C
         return _create_from(wanted, wanted.source, legs, instead_of, graph)
     if not unread:
         _require_equal(legs, wanted)
+        _require_read(legs, graph)
     for leg in legs:
         held = graph.superblocks.get(leg.name)
         if held:
@@ -282,6 +283,16 @@ def _require_equal(legs: list, wanted: _Spec) -> None:
         if len(set(values)) > 1:
             seen = ", ".join(f"{name} {value}" for name, value in zip(wanted.references, values))
             raise Refusal(f"its legs differ in {what}: {seen}; they have to be equal")
+
+
+def _require_read(legs: list, graph: Graph) -> None:
+    """Refuse legs that may hold a superblock which nobody has seen. At what is no NVMe namespace SPDK looks itself."""
+    for leg in legs:
+        if leg.product == NVME_PRODUCT and leg.name not in graph.superblocks:
+            raise Refusal(
+                f"what is on bdev {leg.name} could not be read, and it may be a leg of a RAID already; nothing is made "
+                f"of it before that is known, run again"
+            )
 
 
 def _examine(leg: Bdev, held: Superblock, wanted: _Spec, graph: Graph) -> Change:

@@ -549,3 +549,25 @@ def test_what_is_there_can_be_asked_for(node):
     ]
     planned = plan(node.target, *wanted)
     assert not planned.actions and not refusals(planned)
+
+
+def fail_reads(monkeypatch, node, times):
+    """Let the next raw reads fail, as they do while a controller connects again."""
+    real, failed = node.target.call, []
+
+    def call(method, params=None):
+        if method == "bdev_nvme_send_cmd" and len(failed) < times:
+            failed.append(params)
+            raise RpcFailure(-5, "Input/output error")
+        return real(method, params)
+
+    monkeypatch.setattr(node.target, "call", call)
+
+
+def test_a_leg_that_cannot_be_read_is_not_taken_for_a_new_one(node, monkeypatch):
+    """It may hold the superblock of a mirror. A read is tried twice: what was just attached may not be ready."""
+    fail_reads(monkeypatch, node, times=4)
+    assert "what is on bdev an1 could not be read" in refusal(node, mirror())
+    monkeypatch.undo()
+    fail_reads(monkeypatch, node, times=2)
+    assert methods(plan(node.target, mirror())) == ["bdev_raid_create"]
