@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import socket
 import struct
-from typing import NamedTuple, Optional, Union
+from typing import NamedTuple, Union
 from uuid import NAMESPACE_URL, uuid5
 
 from ._errors import DiskengineError
@@ -66,7 +66,7 @@ class Host:
         identity = uuid5(NAMESPACE_URL, hostnqn).bytes
         names = subnqn.encode().ljust(256, b"\0") + hostnqn.encode().ljust(512, b"\0")
         self._admin = _Queue(address, self._name)
-        self._queue: Optional[_Queue] = None
+        self._queues = [self._admin]
         try:
             connected = self._admin.connect(0, identity + b"\xff\xff" + bytes(238) + names)
             self._admin.property(_PROPERTY_SET, _CC, _ENABLE)
@@ -75,6 +75,7 @@ class Host:
             shift = self._admin.identify()[77]
             self.most = min(self._admin.most, _PAGE << shift if shift else _MOST, _MOST)
             self._queue = _Queue(address, self._name)
+            self._queues.append(self._queue)
             self._queue.connect(1, identity + struct.pack("<H", connected & 0xFFFF) + bytes(238) + names)
         except BaseException:
             self.close()
@@ -88,16 +89,14 @@ class Host:
 
     def close(self) -> None:
         """End the connection."""
-        for queue in (self._queue, self._admin):
-            if queue:
-                queue.close()
+        for queue in reversed(self._queues):
+            queue.close()
 
     def run(self, commands: list) -> list:
         """Have commands (Read, Write) carried out, in any order; return what was read, in theirs.
 
         Raises DiskengineError when one of them was not.
         """
-        assert self._queue is not None
         found: list = []
         for first in range(0, len(commands), _QUEUE - 1):
             found += self._queue.run(commands[first : first + _QUEUE - 1])

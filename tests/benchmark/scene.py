@@ -137,8 +137,10 @@ class Stage:
         """The dsn of a fresh database for the length of the block."""
         self._count += 1
         name = f"benchmark_{self._count}"
-        yield self._server.create_database(name, "template_benchmark")
-        self._server.drop_database(name)
+        try:
+            yield self._server.create_database(name, "template_benchmark")
+        finally:
+            self._server.drop_database(name)
 
 
 @contextmanager

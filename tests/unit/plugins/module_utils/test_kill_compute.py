@@ -14,6 +14,7 @@ import pytest
 from ansible_collections.excloud.diskengine.plugins.module_utils._converge import converge
 from ansible_collections.excloud.diskengine.plugins.module_utils._errors import DiskengineError, Unreachable
 from ansible_collections.excloud.diskengine.plugins.plugin_utils.compute_node import (
+    compute_claims,
     compute_desired,
     compute_transitions,
 )
@@ -65,10 +66,11 @@ def compute_node(storage: list, life: int) -> Target:
     return Target(seed=10 * life, addresses=None, peers=storage)
 
 
-def leg(node: int, volume: int) -> dict:
+def leg(node: int, volume: int, state: str) -> dict:
     listener = {"trtype": "TCP", "adrfam": "IPv4", "traddr": "127.0.0.1", "trsvcid": str(4420 + node)}
     placed = {"nqn": nqn(f"{node}.{volume}"), "listeners": [listener], "size_bytes": 9 * MIB}
-    return {"lvol_id": 10 * node + volume, "state": "UP", **placed}
+    membership = "NONE" if state == "ASSIGNED" else "IN_SYNC"
+    return {"lvol_id": 10 * node + volume, "state": "UP", "membership": membership, "revision": 1, **placed}
 
 
 def rows(states: tuple) -> dict:
@@ -76,26 +78,44 @@ def rows(states: tuple) -> dict:
     return {
         "node": {"name": "compute-1", "hostnqn": HOST},
         "volumes": [
-            {"id": number, "state": "UP", "size_bytes": 8 * MIB, "legs": [leg(1, number), leg(2, number)], **LIMITS}
-            for number in VOLUMES
+            {
+                "id": number,
+                "state": "UP",
+                "size_bytes": 8 * MIB,
+                "legs": [leg(1, number, state), leg(2, number, state)],
+                "source": None,
+                **LIMITS,
+            }
+            for number, state in zip(VOLUMES, states)
         ],
         "mappings": [
-            {"id": number, "volume_id": number, "state": state, "source_snapshot_id": None, "revision": 1}
+            {"id": number, "volume_id": number, "state": state, "waits_for": None, "revision": 1}
             for number, state in zip(VOLUMES, states)
         ],
     }
 
 
+def record(known: dict, changes: list) -> None:
+    """Let the rows follow."""
+    for change in changes:
+        if change["kind"] == "mapping":
+            (row,) = (each for each in known["mappings"] if each["id"] == change["id"])
+        else:
+            legs = (leg for volume in known["volumes"] for leg in volume["legs"])
+            (row,) = (each for each in legs if each["lvol_id"] == change["id"])
+            row["membership"] = change["membership"]
+        assert row["state"] == change["from"]
+        row["state"] = change["to"]
+
+
 def run(served: Served, known: dict) -> tuple[list, list]:
-    """What the role does for a node; returns what was sent and the errors. The rows follow."""
+    """What the role does for a node; returns what was sent and the errors."""
+    record(known, compute_claims(known))
     found = compute_desired(known)
     assert not found["problems"]
     desired = [want(KINDS[kind], **each) for kind, items in json.loads(found["desired"]).items() for each in items]
     outcomes = converge(served.connect, desired, False).outcomes
-    for change in compute_transitions(known, [outcome.result() for outcome in outcomes]):
-        (mapping,) = (each for each in known["mappings"] if each["id"] == change["id"])
-        assert mapping["state"] == change["from"]
-        mapping["state"] = change["to"]
+    record(known, compute_transitions(known, [outcome.result() for outcome in outcomes]))
     sent = [action.method for outcome in outcomes for action in outcome.actions]
     return sent, [outcome.error for outcome in outcomes if outcome.error]
 
