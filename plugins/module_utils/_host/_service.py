@@ -305,7 +305,8 @@ def manage(host: Host, wanted: Wanted, check: bool) -> tuple:
     if not check:
         if facts.lacks and host.live:
             raise Refusal(f"{wanted.unit} cannot be started: {'; '.join(facts.lacks)}")
-        with node_lock(facts.process.socket, wanted.lock_wait) if plan.ends and facts.process else nullcontext():
+        process = facts.process if plan.ends else None
+        with node_lock(process.socket, wanted.lock_wait, wanted.lease) if process else nullcontext():
             if plan.ends:  # another run may have changed what is served while this one waited for it
                 facts = observe(host, wanted)
                 plan = make_plan(facts, wanted)

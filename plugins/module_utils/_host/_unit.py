@@ -78,6 +78,7 @@ class Wanted:
     timeout: float = 60.0
     start_wait: float = 60.0
     lock_wait: float = 60.0
+    lease: Optional[int] = None
 
     @property
     def unit(self) -> str:
