@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import tempfile
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import inside
 import psycopg
@@ -47,12 +47,11 @@ class Nodes(Fleet):
 @contextmanager
 def opened_nodes(stage, mappings):
     """Fresh targets and a fresh database for that many mappings, whose volumes are exported."""
-    with (
-        tempfile.TemporaryDirectory(prefix="vhost", dir="/tmp") as directory,
-        running_fleet([0, 1, 0], ["-S", directory]) as targets,
-        stage.database() as dsn,
-        psycopg.connect(dsn, autocommit=True) as conn,
-    ):
+    with ExitStack() as stack:
+        directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="vhost", dir="/tmp"))
+        targets = stack.enter_context(running_fleet([0, 1, 0], ["-S", directory]))
+        dsn = stack.enter_context(stage.database())
+        conn = stack.enter_context(psycopg.connect(dsn, autocommit=True))
         for target in targets:
             target.socket = target.direct  # not the recorder's: nothing is to slow the calls
         nodes = Nodes(targets, dsn, conn, mappings)
