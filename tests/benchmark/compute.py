@@ -54,7 +54,7 @@ def opened_nodes(stage, mappings):
         conn = stack.enter_context(psycopg.connect(dsn, autocommit=True))
         for target in targets:
             target.socket = target.direct  # not the recorder's: nothing is to slow the calls
-        nodes = Nodes(targets, dsn, conn, mappings)
+        nodes = Nodes(targets, dsn, conn, mappings, computes=1)
         conn.execute("ANALYZE")
         nodes.play("converge")
         yield nodes
