@@ -9,6 +9,7 @@ import json
 
 from ansible_collections.excloud.diskengine.plugins.module_utils._naming import controller_of
 from ansible_collections.excloud.diskengine.plugins.plugin_utils.blocked import blocked
+from ansible_collections.excloud.diskengine.plugins.plugin_utils.documents import parsed
 from ansible_collections.excloud.diskengine.plugins.plugin_utils.legs import (
     claims,
     connected_legs,
@@ -28,7 +29,7 @@ def compute_claims(node):
 
     ``node`` is as for compute_desired().
     """
-    rows = _parsed(node)
+    rows = parsed(node)
     volumes = {volume["id"]: volume for volume in rows["volumes"]}
     servable = [volumes[number] for number in sorted(_needed(rows)) if not _problem(volumes[number], rows["node"])]
     return [_membership(leg, claim) for volume in servable for leg, claim in claims(volume)]
@@ -50,7 +51,7 @@ def compute_desired(
     source still is initialised by the first of its mappings. What serves it is asked for when that is recorded, so that
     nothing is copied over what a VM has written; in a ``preview`` at once, which shows what will follow.
     """
-    rows = _parsed(node)
+    rows = parsed(node)
     volumes = {volume["id"]: volume for volume in rows["volumes"]}
     refused = {each["id"]: each["reason"] for each in claimed if each["outcome"] not in ("changed", "unchanged")}
     lists: dict = {kind: [] for kind in ("transports", "controllers", "raids", "copies", "qos", "vhosts")}
@@ -108,7 +109,7 @@ def compute_foretold(node, recorded):
     ``recorded`` are the results of M(record_state) for their rows in check mode: a leg of which one says that it will
     be UP is so here.
     """
-    rows = _parsed(node)
+    rows = parsed(node)
     made = {row["id"] for row in recorded if row["kind"] == "lvol" and row["state"] == "UP"}
     for volume in rows["volumes"]:
         volume["legs"] = [
@@ -124,7 +125,7 @@ def compute_verified(node, part, controller_options=None):
     ``part`` is ``desired``, what the mappings that are ATTACHED need; or ``pending``, which names all that belongs to
     a mapping that is not DETACHED: what is being made or removed, and what cannot be served as its rows are.
     """
-    rows = _parsed(node)
+    rows = parsed(node)
     if part == "desired":
         return compute_desired(_attached(rows), controller_options)["desired"]
     mappings = [mapping for mapping in rows["mappings"] if mapping["state"] != "DETACHED"]
@@ -142,7 +143,7 @@ def compute_verified(node, part, controller_options=None):
 
 def compute_drift(node, drift):
     """Return the differences that M(spdk_drift_info) found, and the volumes that cannot be served as their rows are."""
-    rows = _attached(_parsed(node))
+    rows = _attached(parsed(node))
     problems = {volume["id"]: volume_problem(volume) or _node_problem(rows["node"]) for volume in rows["volumes"]}
     needed = sorted({mapping["volume_id"] for mapping in rows["mappings"]})
     lame = [number for number in needed if problems[number]]
@@ -154,8 +155,8 @@ def compute_transitions(node, results):
 
     ``results`` are those of M(spdk_node), a list or its document.
     """
-    rows = _parsed(node)
-    entries = _parsed(results)
+    rows = parsed(node)
+    entries = parsed(results)
     named = {(entry["kind"], entry.get("name") or entry.get("bdev")): entry for entry in entries}
     complete = {key: entry for key, entry in named.items() if _is_complete(entry)}
     volumes = {volume["id"]: volume for volume in rows["volumes"]}
@@ -225,9 +226,6 @@ def volume_problem(volume):
             )
     return None
 
-
-def _parsed(value):
-    return json.loads(value) if isinstance(value, str) else value
 
 
 def _attached(rows):

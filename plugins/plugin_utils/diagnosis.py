@@ -5,8 +5,6 @@
 
 from __future__ import annotations
 
-import json
-
 from ansible_collections.excloud.diskengine.plugins.module_utils._naming import (
     address,
     canonical_address,
@@ -20,6 +18,7 @@ from ansible_collections.excloud.diskengine.plugins.plugin_utils.compute_node im
     vhost_name,
     volume_problem,
 )
+from ansible_collections.excloud.diskengine.plugins.plugin_utils.documents import parsed
 from ansible_collections.excloud.diskengine.plugins.plugin_utils.legs import USABLE, mirror_legs
 
 DATABASE = "database"
@@ -33,7 +32,7 @@ def diagnose(rows, facts, volume=None, mapping=None):
     repair}``. Only a broken link that no broken one beneath it explains has a ``repair``, so the first of these is
     what is to be repaired.
     """
-    rows = {node: json.loads(each) if isinstance(each, str) else each for node, each in rows.items()}
+    rows = {node: parsed(each) for node, each in rows.items()}
     volumes = {each["id"]: each for node in rows.values() for each in node["volumes"]}
     mappings = {each["id"]: each for node in rows.values() for each in node["mappings"]}
     kind, number, known = ("volume", volume, volumes) if mapping is None else ("mapping", mapping, mappings)

@@ -5,10 +5,9 @@
 
 from __future__ import annotations
 
-import json
-
 from ansible_collections.excloud.diskengine.plugins.module_utils._naming import controller_of
 from ansible_collections.excloud.diskengine.plugins.plugin_utils.compute_node import raid_name
+from ansible_collections.excloud.diskengine.plugins.plugin_utils.documents import parsed
 
 
 def maintenance_batches(documents, names, maintenance, by="node"):
@@ -18,7 +17,7 @@ def maintenance_batches(documents, names, maintenance, by="node"):
     together. One that is in this ``maintenance`` already, because it was broken off, comes first. One that went through
     it is left out, and so is one that somebody else has cordoned.
     """
-    rows = {name: _parsed(documents[name])["node"] for name in sorted(names)}
+    rows = {name: parsed(documents[name])["node"] for name in sorted(names)}
     left_out: dict = {}
     batches: dict = {}
     for name, node in rows.items():
@@ -44,7 +43,7 @@ def maintenance_batch(documents, names):
     mirrors: dict = {}
     refused = []
     for name in sorted(documents.keys() - set(names)):
-        rows = _parsed(documents[name])
+        rows = parsed(documents[name])
         states: dict = {}
         for mapping in rows["mappings"]:
             states.setdefault(mapping["volume_id"], set()).add(mapping["state"])
@@ -103,6 +102,3 @@ def maintenance_sessions(found):
         f"a VM is connected to {vhost['controller']} ({vhost['bdev']})" for vhost in found["vhost"] if vhost["sessions"]
     ]
 
-
-def _parsed(value):
-    return json.loads(value) if isinstance(value, str) else value

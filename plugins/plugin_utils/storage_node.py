@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 
 from ansible_collections.excloud.diskengine.plugins.plugin_utils.blocked import blocked
+from ansible_collections.excloud.diskengine.plugins.plugin_utils.documents import parsed
 
 EXPORTED = ("CREATING", "UP", "RESIZING")
 
@@ -36,7 +37,7 @@ def storage_desired(
     ``lvstore_options`` are those of new lvstores, ``growth_options`` those of lvols that are RESIZING. ``host_keys``
     names the keys of hosts; an entry without a host is for all that have none of their own.
     """
-    rows = _parsed(node)
+    rows = parsed(node)
     lists, problems = _lists(rows, transport_options, purge, drives, lvstore_options, growth_options, host_keys)
     _add_removals(_named(remove, drift), rows, lists, problems)
     new = [row for row in rows.get("disks", ()) if drives and row["state"] == "NEW"]
@@ -146,7 +147,7 @@ def storage_verified(node, part, transport_options=None, drives=True, host_keys=
     ``part`` is ``desired``, what the rows that are UP say, every lvol with its UUID and size; or ``pending``, what is
     being made or removed, or is on a disk that is RETIRED, of which only the exports are told.
     """
-    rows = _parsed(node)
+    rows = parsed(node)
     retired = _retired(rows)
     settled = {
         kind: [
@@ -172,7 +173,7 @@ def storage_drift(node, drift, lvstores):
     These are counters that the target has otherwise, and rows without placement. An export of an lvol whose disk is
     RETIRED is stale.
     """
-    rows = _parsed(node)
+    rows = parsed(node)
     retired = _retired(rows)
     stale = {row["nqn"]: row["disk_id"] for row in rows.get("lvols", ()) if row["disk_id"] in retired}
     told = [_stale(entry, stale[entry["object"]]) if entry["object"] in stale else entry for entry in drift]
@@ -214,8 +215,8 @@ def storage_transitions(node, results, lvstores=(), drives=True):
     ``results`` and ``lvstores`` are those of M(spdk_node), the former a list or its document. In check mode what would
     be made has no UUID yet and its row has none.
     """
-    rows = _parsed(node)
-    entries = {_identity(entry): entry for entry in _parsed(results)}
+    rows = parsed(node)
+    entries = {_identity(entry): entry for entry in parsed(results)}
     complete = {key: entry for key, entry in entries.items() if not entry["failed"] and not entry.get("deferred")}
     stores = _Stores(rows, drives)
     found = {store["uuid"]: store for store in lvstores}
@@ -247,9 +248,6 @@ class _Stores:
 def _store_name(disk):
     return disk["lvstore_name"] or f"lvs-{disk['id']}"
 
-
-def _parsed(value):
-    return json.loads(value) if isinstance(value, str) else value
 
 
 def _disk(row, lvstore_options):

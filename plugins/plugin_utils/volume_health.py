@@ -5,11 +5,10 @@
 
 from __future__ import annotations
 
-import json
-
 from ansible_collections.excloud.diskengine.plugins.module_utils._drive_health import CRITICAL, OK, WARNING
 from ansible_collections.excloud.diskengine.plugins.module_utils._naming import controller_of
 from ansible_collections.excloud.diskengine.plugins.plugin_utils.compute_node import raid_name, vhost_name
+from ansible_collections.excloud.diskengine.plugins.plugin_utils.documents import parsed
 from ansible_collections.excloud.diskengine.plugins.plugin_utils.legs import mirror_legs
 
 MISSING = "missing"
@@ -22,7 +21,7 @@ def volume_health(node, health):
     ``health`` the result of M(spdk_health_info). Only the rows tell which leg a mirror has lost, and which path was
     given up: SPDK forgets both.
     """
-    rows = json.loads(node) if isinstance(node, str) else node
+    rows = parsed(node)
     volumes = {volume["id"]: volume for volume in rows["volumes"]}
     attached: dict = {}
     for mapping in rows["mappings"]:
