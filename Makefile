@@ -46,8 +46,8 @@ test: venv  ## everything that CI runs
 check: lint types changelog docs-lint build  ## the static checks
 
 .PHONY: lint
-lint: venv  ## ruff, yamllint, shellcheck and ansible-lint (profile production)
-	@failed=; ruff check . || failed=1; yamllint --strict . || failed=1; shellcheck .ci/run .ci/venv || failed=1; \
+lint: venv  ## ruff (rules and format), yamllint, shellcheck and ansible-lint (profile production)
+	@failed=; ruff check . || failed=1; ruff format --check -q . || failed=1; yamllint --strict . || failed=1; shellcheck .ci/run .ci/venv || failed=1; \
 		ansible-lint -q || failed=1; test -z "$$failed"
 
 .PHONY: types

@@ -22,9 +22,7 @@ def describe(graph: Graph) -> dict:
                 for transport in graph.transports.values()
             ],
             "keys": [{"name": key.name, "path": key.path} for key in graph.keys.values() if key.path],
-            "controllers": [
-                _controller(controller, graph) for controller in graph.controllers.values()
-            ],
+            "controllers": [_controller(controller, graph) for controller in graph.controllers.values()],
             "lvstores": [
                 {"name": store.name, "bdev": store.base_bdev, "cluster_size": str(store.cluster_size)}
                 for store in graph.lvstores.values()

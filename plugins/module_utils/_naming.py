@@ -45,9 +45,7 @@ def store_name(value: str, what: str) -> str:
 def controller_name(value: str) -> str:
     """Return ``value`` if it can name an NVMe controller: its bdevs are called ``<name>n<namespace>``."""
     if not _CONTROLLER_NAME.match(value or ""):
-        raise Refusal(
-            f"controller name {value!r} is not usable: 1 to 63 characters of letters, digits and . _ : -"
-        )
+        raise Refusal(f"controller name {value!r} is not usable: 1 to 63 characters of letters, digits and . _ : -")
     return value
 
 

@@ -35,9 +35,7 @@ def compute_claims(node):
     return [_membership(leg, claim) for volume in servable for leg, claim in claims(volume)]
 
 
-def compute_desired(
-    node, controller_options=None, allow_sessions=False, claimed=(), copy_options=None, preview=False
-):
+def compute_desired(node, controller_options=None, allow_sessions=False, claimed=(), copy_options=None, preview=False):
     """Return ``{desired, problems, waiting}``.
 
     These are a JSON document as M(spdk_node) takes it, sentences on mappings left out, and sentences on replicas that
@@ -225,7 +223,6 @@ def volume_problem(volume):
                 f"1 MiB more, for the superblock of the mirror"
             )
     return None
-
 
 
 def _attached(rows):

@@ -101,4 +101,3 @@ def maintenance_sessions(found):
     return [
         f"a VM is connected to {vhost['controller']} ({vhost['bdev']})" for vhost in found["vhost"] if vhost["sessions"]
     ]
-

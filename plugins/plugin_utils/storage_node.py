@@ -249,7 +249,6 @@ def _store_name(disk):
     return disk["lvstore_name"] or f"lvs-{disk['id']}"
 
 
-
 def _disk(row, lvstore_options):
     wanted = {
         "serial": row["serial"],

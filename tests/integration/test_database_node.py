@@ -82,7 +82,7 @@ def test_a_node_with_disks_stays(dsn, conn):
 
 
 def test_only_an_operator_makes_wishes(conn):
-    wish = "SELECT diskengine.wish_nodes('[{\"name\": \"n\", \"kind\": \"storage\"}]')"
+    wish = 'SELECT diskengine.wish_nodes(\'[{"name": "n", "kind": "storage"}]\')'
     for purpose in ("convergence", "operator"):
         role = f"login_{purpose}"
         conn.execute(f"CREATE ROLE {role}")

@@ -228,18 +228,24 @@ def test_playbook(tree, conn, dsn, estate):
     rows = disks(conn)
     assert {serial: rows[serial]["bdf"] for serial in rows.keys() - before.keys()} == {"SERIAL0": FREE, "TAKEN": TAKEN}
     assert [entry["id"] for entry in done["results"]] == [rows["SERIAL0"]["id"], rows["TAKEN"]["id"]]
-    assert done["left_out"] == preview["left_out"] == [
-        {"bdf": MOUNTED, "serial": "SERIAL1", "reason": "nvme1n1 is mounted on /data"},
-        {
-            "bdf": FOREIGN,
-            "serial": "",
-            "reason": "its serial is not known; ask the SPDK target that has it (socket of nvme_disk_info)",
-        },
-    ]
+    assert (
+        done["left_out"]
+        == preview["left_out"]
+        == [
+            {"bdf": MOUNTED, "serial": "SERIAL1", "reason": "nvme1n1 is mounted on /data"},
+            {
+                "bdf": FOREIGN,
+                "serial": "",
+                "reason": "its serial is not known; ask the SPDK target that has it (socket of nvme_disk_info)",
+            },
+        ]
+    )
     # The drive of the first disk is nowhere; the second may be the one whose serial nobody knows.
-    assert done["unseen"] == preview["unseen"] == [
-        {key: before[KNOWN["serial"]][key] for key in ("id", "serial", "bdf", "state")}
-    ]
+    assert (
+        done["unseen"]
+        == preview["unseen"]
+        == [{key: before[KNOWN["serial"]][key] for key in ("id", "serial", "bdf", "state")}]
+    )
     for entry in done["results"]:
         entry["id"] = None
     assert done["results"] == preview["results"] and done["diff"] == preview["diff"]

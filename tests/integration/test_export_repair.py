@@ -143,9 +143,7 @@ def test_all_listeners_are_wrong(site):
 def test_another_bdev_behind_the_namespace(site):
     """Without purge it is refused (test_plan.py); with it the connections stay."""
     before = site.connections()
-    calls, _run = site.repair(
-        [REMOVE + "ns", ADD + "ns"], namespaces=[{"bdev": "b", "nsid": 1}], purge=["namespaces"]
-    )
+    calls, _run = site.repair([REMOVE + "ns", ADD + "ns"], namespaces=[{"bdev": "b", "nsid": 1}], purge=["namespaces"])
     assert calls == [
         (REMOVE + "ns", {"nqn": NQN, "nsid": 1}),
         (ADD + "ns", {"nqn": NQN, "namespace": {"bdev_name": "b", "nsid": 1}}),

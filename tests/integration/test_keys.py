@@ -69,10 +69,18 @@ def test_a_life_of_keys(site, tmp_path):
         site,
         ("add", "spdk_key", one, ["file", ADD]),
         ("more", "spdk_key", {"keys": [one, two]}, ["file", ADD]),
-        ("export", "spdk_subsystem", wanted(site, {"dhchap_key": "two"}), [
-            "nvmf_create_subsystem", "nvmf_subsystem_add_ns", IN, "nvmf_subsystem_add_listener",
-            "nvmf_subsystem_add_listener",
-        ]),
+        (
+            "export",
+            "spdk_subsystem",
+            wanted(site, {"dhchap_key": "two"}),
+            [
+                "nvmf_create_subsystem",
+                "nvmf_subsystem_add_ns",
+                IN,
+                "nvmf_subsystem_add_listener",
+                "nvmf_subsystem_add_listener",
+            ],
+        ),
         ("other", "spdk_subsystem", wanted(site, {"dhchap_key": "one", "dhchap_ctrlr_key": "two"}), [SET]),
         ("only", "spdk_subsystem", wanted(site, {"dhchap_key": "one"}), [SET]),
         ("rotate", "spdk_key", {"keys": both}, ["file", REMOVE]),

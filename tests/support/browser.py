@@ -37,8 +37,12 @@ def browser():
 
         command = [CHROMIUM, *OPTIONS, f"--user-data-dir={profile}", "about:blank"]
         process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-            close_fds=False, preexec_fn=wire,
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            close_fds=False,
+            preexec_fn=wire,
         )
         os.close(to_it)
         os.close(from_it)

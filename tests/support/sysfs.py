@@ -205,8 +205,11 @@ class Tree:
         """A path that the kernel's initiator has, with native multipath. ``given`` is as nvme connect has it."""
         number = next(n for n in range(100) if f"nvme{n}" not in os.listdir(self.at("/sys/class/nvme")))
         name, base = f"nvme{number}", f"/sys/devices/virtual/nvme-fabrics/ctl/nvme{number}"
-        parts = [f"{key.replace('-', '_')}={given[key]}" for key in
-                 ("traddr", "trsvcid", "host-traddr", "host-iface") if key in given]
+        parts = [
+            f"{key.replace('-', '_')}={given[key]}"
+            for key in ("traddr", "trsvcid", "host-traddr", "host-iface")
+            if key in given
+        ]
         for file, value in {
             "subsysnqn": given["nqn"],
             "transport": given["transport"],
@@ -412,10 +415,7 @@ class Kernel(Host):
         if self.tree.unbind(bdf) == "nvme":
             base = self.tree.at(f"{PORT}/{bdf}/nvme")
             (controller,) = base.iterdir()
-            sizes = [
-                int(path.read_text()) * 512
-                for path in sorted(controller.glob(f"{controller.name}n*/size"))
-            ]
+            sizes = [int(path.read_text()) * 512 for path in sorted(controller.glob(f"{controller.name}n*/size"))]
             serial, model = ((controller / name).read_text().strip() for name in ("serial", "model"))
             self._drives[bdf] = (int(controller.name[4:]), serial, sizes, False, model)
             self.tree.remove_controller(bdf)

@@ -205,8 +205,16 @@ class Target:
     def _command(self):
         if is_real():
             return [
-                os.environ["SPDK_TGT"], "--no-huge", "--disable-cpumask-locks", "-s", "2048",
-                "-m", hex(1 << self._core), "-r", self.direct, *self._options,
+                os.environ["SPDK_TGT"],
+                "--no-huge",
+                "--disable-cpumask-locks",
+                "-s",
+                "2048",
+                "-m",
+                hex(1 << self._core),
+                "-r",
+                self.direct,
+                *self._options,
             ]
         beside = [f"--beside={shlex.join(target.simulated())}" for target in self.beside]
         state = ["--state", str(self.directory / "state")]

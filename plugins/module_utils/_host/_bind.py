@@ -418,8 +418,7 @@ def _rule_by_bdf(device: Device, driver: str, run: str) -> str:
     )
     # A drive that has no driver yet is kept from the kernel's at once; the kernel may be about to load that.
     return (
-        f'{_WRITTEN}{match}, DRIVER!="?*", ATTR{{driver_override}}="{driver}"\n'
-        f'{match}, RUN+="{run} $kernel {driver}"\n'
+        f'{_WRITTEN}{match}, DRIVER!="?*", ATTR{{driver_override}}="{driver}"\n{match}, RUN+="{run} $kernel {driver}"\n'
     )
 
 

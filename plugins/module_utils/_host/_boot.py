@@ -81,8 +81,7 @@ def steps_to(loader: Loader, arguments: str, author: str, otherwise: str) -> lis
             )
         if loader.tool == "update-grub":
             drop_in = (
-                f"# Written by excloud.diskengine.{author}.\n"
-                f'GRUB_CMDLINE_LINUX="$GRUB_CMDLINE_LINUX {arguments}"\n'
+                f'# Written by excloud.diskengine.{author}.\nGRUB_CMDLINE_LINUX="$GRUB_CMDLINE_LINUX {arguments}"\n'
             )
     if arguments == loader.given and loader.files[loader.names.drop_in] == drop_in:
         return []

@@ -406,8 +406,9 @@ def _mount_steps(facts: Facts, _shares: dict, wanted: Wanted, _names: Names, not
     steps += file_steps(facts.files, {unit: text})
     if target != facts.mount_unit_link:
         steps.append(
-            Step("link", link, target, f"mount {path} at boot") if target else
-            Step("remove", link, "", f"do not mount {path} at boot")
+            Step("link", link, target, f"mount {path} at boot")
+            if target
+            else Step("remove", link, "", f"do not mount {path} at boot")
         )
     if len(steps) and steps[-1].kind != "command" and facts.systemd:
         steps.append(Step("command", "systemctl", "daemon-reload", "let systemd read its units"))

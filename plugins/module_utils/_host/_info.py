@@ -36,9 +36,7 @@ def look(host: Host, modules: tuple) -> dict:
 
 
 def _system(text: str) -> dict:
-    values = {
-        key: value.strip("\"'") for key, _equals, value in (line.partition("=") for line in text.splitlines())
-    }
+    values = {key: value.strip("\"'") for key, _equals, value in (line.partition("=") for line in text.splitlines())}
     words = [values.get("ID", ""), *values.get("ID_LIKE", "").split()]
     families = [_FAMILIES[word] for word in words if word in _FAMILIES]
     return {

@@ -379,7 +379,5 @@ def difference(result: dict) -> list:
     shown = []
     if result["before"]["unit"] != result["after"]["unit"]:
         shown.append({key: result[key]["unit"] or "" for key in ("before", "after")})
-    rest = {
-        key: {name: value for name, value in result[key].items() if name != "unit"} for key in ("before", "after")
-    }
+    rest = {key: {name: value for name, value in result[key].items() if name != "unit"} for key in ("before", "after")}
     return shown + ([rest] if rest["before"] != rest["after"] else [])

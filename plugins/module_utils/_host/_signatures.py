@@ -133,9 +133,11 @@ def _is_zfs(head: bytes, tail: bytes, size: int) -> bool:
 def _partition_table(head: bytes, tail: bytes, read: Reader, others: list) -> list:
     for sector in (512, 4096):
         if head[sector : sector + 8] == b"EFI PART":
-            return [] if _is_only_spdk(head[sector : sector + 92], sector, read) else [
-                Signature("a partition table (GPT)", False)
-            ]
+            return (
+                []
+                if _is_only_spdk(head[sector : sector + 92], sector, read)
+                else [Signature("a partition table (GPT)", False)]
+            )
     for sector in (512, 4096):
         if len(tail) >= sector and tail[len(tail) - sector :][:8] == b"EFI PART":
             return [Signature("a backup of a partition table (GPT)", False)]

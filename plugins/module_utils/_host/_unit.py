@@ -101,7 +101,7 @@ def cores(mask: str) -> set:
     elif _CORE_LIST.match(mask):
         named = core_list(mask[1:-1])
     else:
-        raise Refusal(f"core_mask {mask!r} is none; write it as \"0x3\" or as \"[0,2-4]\", with the quotes for YAML")
+        raise Refusal(f'core_mask {mask!r} is none; write it as "0x3" or as "[0,2-4]", with the quotes for YAML')
     if not named:
         raise Refusal(f"core_mask {mask!r} names no core")
     return named

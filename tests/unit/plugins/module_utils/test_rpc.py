@@ -213,9 +213,7 @@ def test_window(path):
     assert max(most) == WINDOW
 
 
-@pytest.mark.parametrize(
-    ("release", "batches"), [((24, 5), 0), ((26, 1), 0), ((26, 5), 1), ((26, 9), 1)], ids=str
-)
+@pytest.mark.parametrize(("release", "batches"), [((24, 5), 0), ((26, 1), 0), ((26, 5), 1), ((26, 9), 1)], ids=str)
 def test_getters_travel_as_a_batch_where_there_are_batches(path, release, batches):
     def script(session: Session) -> None:
         if batches:

@@ -20,9 +20,8 @@ def name(leg):
 
 LISTENERS = [{"trtype": "TCP", "traddr": "10.0.0.1", "trsvcid": port} for port in ("4420", "4421")]
 LEGS = [
-    {"lvol_id": leg, "node": f"storage-{leg}", "state": "UP", "nqn": nqn(leg), "listeners": LISTENERS} | {
-        "membership": "IN_SYNC"
-    }
+    {"lvol_id": leg, "node": f"storage-{leg}", "state": "UP", "nqn": nqn(leg), "listeners": LISTENERS}
+    | {"membership": "IN_SYNC"}
     for leg in (1, 2)
 ]
 MAPPINGS = [

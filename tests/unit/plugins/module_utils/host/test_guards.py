@@ -86,9 +86,7 @@ TRIPS = {
     "mounted through LVM on md": (deep, {"mounted", "holders"}),
     "swap": (lambda t, d: t.swap_on(f"/dev/{on(d)[0]}"), {"swap"}),
     "swap on a partition": (lambda t, d: t.swap_on(f"/dev/{on(d)[2]}"), {"swap"}),
-    "swap through LVM": (
-        lambda t, d: (stacked(t, d, "LVM-8", "vg-swap"), t.swap_on("/dev/dm-0")), {"swap", "holders"}
-    ),
+    "swap through LVM": (lambda t, d: (stacked(t, d, "LVM-8", "vg-swap"), t.swap_on("/dev/dm-0")), {"swap", "holders"}),
     "root": (lambda t, d: t.mount(on(d)[2], "/"), {"boot_disk"}),
     "EFI": (lambda t, d: t.mount(on(d)[2], "/boot/efi", "vfat"), {"boot_disk"}),
     "root on LVM": (lvm_root, {"boot_disk", "holders"}),

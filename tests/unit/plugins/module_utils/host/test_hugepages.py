@@ -46,9 +46,7 @@ def run(kernel, check=False, **options):
     result, failed = manage(kernel, wanted, False)
     assert not failed, result["msg"]
     assert result["writes"] == preview["writes"] and result["after"] == preview["after"]
-    told = [
-        [step["path"], *step["value"].split()] if step["kind"] == "command" else step for step in preview["writes"]
-    ]
+    told = [[step["path"], *step["value"].split()] if step["kind"] == "command" else step for step in preview["writes"]]
     tried = result["tried"]
     made = [list(done) if isinstance(done, list) else done.describe() for done in kernel.done]
     again = [entry for index, entry in enumerate(made) if entry not in tried and entry not in made[:index]]
