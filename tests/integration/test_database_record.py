@@ -9,8 +9,9 @@ import uuid
 
 import psycopg
 import pytest
-from ansible_collections.excloud.diskengine.plugins.plugin_utils.database import record
+from ansible_collections.excloud.diskengine.plugins.plugin_utils.database import connected, record
 from support.estate import invented_lvstores, make_estate
+from support.runs import until
 
 UUID = "5b1a3c2e-7a3f-4d8f-9a53-0f6f4f0f8a11"
 
@@ -210,6 +211,31 @@ def test_a_dry_run_says_the_same_and_writes_nothing(conn, estate):
     predicted = record(conn, "lvol", rows, dry_run=True)
     assert conn.execute("SELECT * FROM diskengine.lvol ORDER BY id").fetchall() == before
     assert record(conn, "lvol", rows) == predicted
+
+
+def test_the_last_two_replicas_of_a_volume_go_at_once(dsn, conn, estate):
+    """Of two runs that record one each the second waits for the first, and so sees that nothing is left."""
+    for state in ("DETACHING", "DETACHED"):
+        conn.execute("UPDATE diskengine.mapping SET state = %s", [state])
+    conn.execute("UPDATE diskengine.lvol SET state = 'DELETING'")
+    volume = estate.volumes[0]
+    numbers = [number for (number,) in conn.execute("SELECT id FROM diskengine.lvol WHERE volume_id = %s", [volume])]
+    first, second = [row(number, "DELETING", "GONE") for number in numbers]
+    outcomes = []
+
+    def run():
+        with connected(dsn) as own:
+            outcomes.append(one(own, "lvol", second)["outcome"])
+
+    with connected(dsn) as own, own.transaction():
+        outcomes.append(one(own, "lvol", first)["outcome"])
+        thread = threading.Thread(target=run)
+        thread.start()
+        waiting = "SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%record_lvols%'"
+        until(lambda: len(outcomes) == 2 or conn.execute(waiting).fetchone() is not None)
+    thread.join(30)
+    assert outcomes == ["changed", "changed"]
+    assert not conn.execute("SELECT FROM diskengine.volume WHERE id = %s", [volume]).fetchall()
 
 
 def test_two_runs_at_once(conn, dsn, estate):
