@@ -14,6 +14,7 @@ description:
     C(nvme-cli). SPDK is not needed on the host.
   - What is connected is read from C(/sys/class/nvme). A path that is there is left alone, whatever its parameters;
     other paths are only named, unless O(connections[].purge_paths) says otherwise.
+  - What O(discovery) controllers offer can be connected as well, so that nobody has to list it.
   - Each path is tried whatever became of the one before. The task then waits until all that are wanted are live and
     show a block device, and fails with the names of those that do not. What it connected stays.
   - A subsystem whose block devices are mounted, swapped on, open or a part of something is not disconnected.
@@ -24,7 +25,7 @@ options:
     description: The subsystems.
     type: list
     elements: dict
-    required: true
+    default: []
     suboptions:
       nqn:
         description: NQN of the subsystem.
@@ -102,6 +103,80 @@ options:
           - It is refused if the subsystem is in use and no path that is wanted was live before.
         type: bool
         default: false
+  discovery:
+    description:
+      - Discovery controllers whose offers are connected, as if they were in O(connections). Each node that exports
+        something over NVMe-oF has one; SPDK shows each host what it may connect to, and no more.
+      - A subsystem that O(connections) names as well is connected as it says there, by the paths of both; with
+        O(connections[].state=absent) it is not.
+      - What is not offered any more stays connected, now and at boot, and is named. To be rid of it, name it with
+        O(connections[].state=absent).
+      - Each is asked whatever became of the one before. If one cannot be asked, the task fails after it has connected
+        what the others offer.
+      - Check mode asks them too, but for those that the kernel has no module loaded for yet.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      trtype:
+        description:
+          - The transport. What is offered over others is left alone.
+          - Its kernel module is loaded if need be.
+        type: str
+        choices: [tcp, rdma]
+        default: tcp
+      traddr:
+        description: IP address of the discovery controller.
+        type: str
+        required: true
+      trsvcid:
+        description: Port of the discovery controller. SPDK answers where it exports; others have it at V(8009).
+        type: str
+        default: "4420"
+      host_traddr:
+        description:
+          - IP address of this host that it is asked from, and that the paths come from.
+          - With this, or O(discovery[].host_iface), only what is offered at O(discovery[].traddr) is connected, because
+            other addresses may be in a network that is not reached from here. Each has an entry of its own then.
+        type: str
+      host_iface:
+        description: Network interface of this host for the same, see O(discovery[].host_traddr). For V(tcp).
+        type: str
+      nqns:
+        description: NQNs of the subsystems that are wanted, or patterns of them with C(*) and C(?).
+        type: list
+        elements: str
+        default: ["*"]
+      hostnqn:
+        description:
+          - What this host calls itself, for asking as for connecting. Without it C(nvme-cli) takes
+            C(/etc/nvme/hostnqn), which has to be there.
+        type: str
+      hostid:
+        description: UUID that goes with O(discovery[].hostnqn).
+        type: str
+      reconnect_delay:
+        description: As O(connections[].reconnect_delay).
+        type: int
+        default: 1
+      ctrl_loss_tmo:
+        description: As O(connections[].ctrl_loss_tmo).
+        type: int
+        default: 10
+      nr_io_queues:
+        description: As O(connections[].nr_io_queues).
+        type: int
+      dhchap_secret:
+        description:
+          - As O(connections[].dhchap_secret), for what is offered.
+          - The discovery controller itself is asked without it.
+        type: str
+      persistent:
+        description:
+          - As O(connections[].persistent). What the host connects at boot is what was offered at the last run; the
+            discovery controller is not asked.
+        type: bool
+        default: true
   live_wait:
     description: Seconds that paths may take to be live and to show a block device.
     type: float
@@ -114,6 +189,7 @@ extends_documentation_fragment:
 notes:
   - C(nvme-cli) has to be installed; its own C(nvmf-autoconnect.service) and C(/etc/nvme/config.json) are not touched.
 seealso:
+  - module: excloud.diskengine.nvme_discovery_info
   - module: excloud.diskengine.kernel_modules
   - module: excloud.diskengine.spdk_subsystem
   - module: excloud.diskengine.spdk_nvme_controller
@@ -139,6 +215,15 @@ EXAMPLES = r"""
         hostid: 0a6ae1a6-6d3c-4a94-b3a0-1d4cf4c0a001
         dhchap_secret: "{{ vault_host_secret }}"
 
+- name: Reach what a storage node offers this host, all but one
+  excloud.diskengine.nvme_connection:
+    discovery:
+      - traddr: 10.0.1.11
+        nqns: ["nqn.2024-01.io.excloud:node1.*"]
+    connections:
+      - nqn: nqn.2024-01.io.excloud:node1.disk1.vol3
+        state: absent
+
 - name: Leave it
   excloud.diskengine.nvme_connection:
     connections:
@@ -148,7 +233,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 connections:
-  description: The subsystems that were named, as they are now; in check mode as they were found.
+  description: The subsystems that were named or offered, as they are now; in check mode as they were found.
   returned: success
   type: list
   elements: dict
@@ -196,7 +281,7 @@ connections:
           returned: always
           sample: "4420"
         wanted:
-          description: Whether the task names it.
+          description: Whether the task names it, or it is offered.
           type: bool
           returned: always
           sample: true
@@ -246,27 +331,38 @@ notes:
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.excloud.diskengine.plugins.module_utils._errors import DiskengineError
 from ansible_collections.excloud.diskengine.plugins.module_utils._host._host import Host
-from ansible_collections.excloud.diskengine.plugins.module_utils._host._nvme_connection import manage, wanted_of
+from ansible_collections.excloud.diskengine.plugins.module_utils._host._nvme_connection import (
+    discovery_of,
+    manage,
+    wanted_of,
+)
+from ansible_collections.excloud.diskengine.plugins.module_utils._host._nvme_fabrics import NAMES, PATH, TRTYPE
 
-PATH = {
-    "traddr": {"type": "str", "required": True},
-    "trsvcid": {"type": "str", "default": "4420"},
-    "host_traddr": {"type": "str"},
-    "host_iface": {"type": "str"},
-}
-CONNECTION = {
-    "nqn": {"type": "str", "required": True},
-    "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
-    "trtype": {"type": "str", "choices": ["tcp", "rdma"], "default": "tcp"},
-    "paths": {"type": "list", "elements": "dict", "default": [], "options": PATH},
-    "hostnqn": {"type": "str"},
-    "hostid": {"type": "str"},
+HOW = {
+    **NAMES,
     "reconnect_delay": {"type": "int", "default": 1},
     "ctrl_loss_tmo": {"type": "int", "default": 10},
     "nr_io_queues": {"type": "int"},
     "dhchap_secret": {"type": "str", "no_log": True},
     "persistent": {"type": "bool", "default": True},
+}
+CONNECTION = {
+    "nqn": {"type": "str", "required": True},
+    "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+    **TRTYPE,
+    "paths": {"type": "list", "elements": "dict", "default": [], "options": PATH},
+    **HOW,
     "purge_paths": {"type": "bool", "default": False},
+}
+DISCOVERY = {
+    **TRTYPE,
+    **PATH,
+    "nqns": {"type": "list", "elements": "str", "default": ["*"]},
+    **HOW,
+}
+RULES = {
+    "required_together": [("hostnqn", "hostid")],
+    "required_by": {"dhchap_secret": "hostnqn"},
 }
 
 
@@ -274,14 +370,8 @@ def main() -> None:
     """Run the module."""
     module = AnsibleModule(
         argument_spec={
-            "connections": {
-                "type": "list",
-                "elements": "dict",
-                "required": True,
-                "options": CONNECTION,
-                "required_together": [("hostnqn", "hostid")],
-                "required_by": {"dhchap_secret": "hostnqn"},
-            },
+            "connections": {"type": "list", "elements": "dict", "default": [], "options": CONNECTION, **RULES},
+            "discovery": {"type": "list", "elements": "dict", "default": [], "options": DISCOVERY, **RULES},
             "live_wait": {"type": "float", "default": 30.0},
             "root": {"type": "path", "default": "/"},
         },
@@ -290,7 +380,8 @@ def main() -> None:
     params = module.params
     try:
         wanted = [wanted_of(options) for options in params["connections"]]
-        result = manage(Host(params["root"]), wanted, params["live_wait"], module.check_mode)
+        discoveries = [discovery_of(options) for options in params["discovery"]]
+        result = manage(Host(params["root"]), wanted, discoveries, params["live_wait"], module.check_mode)
     except DiskengineError as error:
         module.fail_json(msg=str(error))
     for note in result["notes"]:

@@ -31,6 +31,7 @@ TASKS = {
     "nvme_connection one": {"connections": [{"nqn": NQN, "paths": [{"traddr": "10.0.1.11"}], **SECRET}]},
     "nvme_connection away": {"connections": [{"nqn": NQN, "state": "absent"}]},
     "nvme_connection fails": {"connections": [{"nqn": NQN}]},
+    "nvme_discovery_info fails": {"portals": [{"traddr": "10.0.1.11"}]},
     "pci_vfio_bind check": {"devices": [{"bdf": FREE, "persist": "udev"}, {"bdf": TAKEN}]},
     "pci_vfio_bind away": {"bdf": FREE, "state": "released"},
     "pci_vfio_bind fails": {"devices": [{"bdf": FREE, "state": "released"}, {"bdf": MOUNTED}, {"serial": "none"}]},

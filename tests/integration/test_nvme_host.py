@@ -16,9 +16,9 @@ CONNECTIONS = [
 ]
 
 
-def connect(tree, connections, check=False, times=1):
+def connect(tree, connections, discovery=(), check=False, times=1):
     defaults = {f"excloud.diskengine.{name}": {"root": str(tree.root)} for name in MODULES}
-    variables = {"nvme_host_packages": [], "nvme_host_connections": connections}
+    variables = {"nvme_host_packages": [], "nvme_host_connections": connections, "nvme_host_discovery": [*discovery]}
     plays = play(module_defaults=defaults, vars=variables, roles=["excloud.diskengine.nvme_host"]) * times
     return run_playbook(plays, check=check, diff=True)
 
@@ -28,8 +28,8 @@ def test_at_boot_and_not_any_more(tmp_path):
     before = tree.snapshot()
     preview = connect(tree, CONNECTIONS, check=True)
     assert preview.rc == 0 and tree.snapshot() == before, preview.output
-    done = connect(tree, CONNECTIONS, times=2)
-    assert done.rc == 0, done.output
+    done = connect(tree, CONNECTIONS, discovery=[{"traddr": "10.0.1.12"}], times=2)
+    assert done.rc == 0 and "what is offered at TCP 10.0.1.12:4420 is not known" in done.output, done.output
     for task in (LOAD, CONNECT):
         assert [result["changed"] for result in done.results(task)] == [True, False]
     assert tree.get("/etc/modules-load.d/diskengine.conf").splitlines()[1:] == ["nvme-rdma", "nvme-tcp"]

@@ -12,39 +12,28 @@ from __future__ import annotations
 import hashlib
 import ipaddress
 import json
+import os
 import re
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 from typing import NamedTuple, Optional
 
 from .. import _naming
 from .._errors import Refusal
-from . import _kernel_modules, _pci
+from . import _kernel_modules, _nvme_discovery, _pci
 from ._guards import reasons_of_open, reasons_of_use
 from ._host import Host, HostError, Step, file_steps
+from ._nvme_fabrics import MODULES, Path, host_name, names_of, no_name, no_program, path_of, words
 
 _CLASS = "/sys/class/nvme"
-_HOSTNQN = "/etc/nvme/hostnqn"
 _SECRETS = "/etc/nvme"
 _UNITS = "/etc/systemd/system"
 _ENABLED = f"{_UNITS}/multi-user.target.wants"
 _PROGRAM = "/usr/sbin/nvme"
 _HEADER = "# Written by excloud.diskengine.nvme_connection.\n"
-_INTERFACE = re.compile(r"[A-Za-z0-9_.-]{1,15}\Z")
 _SECRET = re.compile(r"DHHC-1:0[0-3]:[A-Za-z0-9+/]+={0,2}:\Z")
 _POLL = 0.2
-_MODULES = {"TCP": "nvme-tcp", "RDMA": "nvme-rdma"}
-
-
-class Path(NamedTuple):
-    """One way to a subsystem; what is empty may be anything."""
-
-    address: _naming.Address
-    host_traddr: str = ""
-    host_iface: str = ""
-
-    def __str__(self) -> str:
-        return str(self.address) + "".join(f" from {part}" for part in (self.host_traddr, self.host_iface) if part)
 
 
 @dataclass(frozen=True)
@@ -62,6 +51,7 @@ class Wanted:
     persistent: bool = True
     state: str = "present"
     purge_paths: bool = False
+    offered: bool = False  # not all of its paths need be known
 
     @property
     def key(self) -> str:
@@ -77,6 +67,19 @@ class Wanted:
         return f"{self.key}-{_short(repr(path))}.service"
 
 
+@dataclass(frozen=True)
+class Discovery:
+    """A portal, which of the subsystems that it offers are wanted, and how they are connected."""
+
+    portal: _nvme_discovery.Portal
+    nqns: tuple
+    how: dict
+
+    def wants(self, nqn: str) -> bool:
+        """Return whether a subsystem is wanted, if it is offered."""
+        return any(fnmatchcase(nqn, pattern) for pattern in self.nqns)
+
+
 class Controller(NamedTuple):
     """A path as the kernel has it: one controller."""
 
@@ -89,14 +92,7 @@ class Controller(NamedTuple):
 
     def serves(self, path: Path, hostnqn: str) -> bool:
         """Return whether it is the path; what is not asked for, or not told by the kernel, may be anything."""
-        pairs = (
-            (path.host_traddr, self.path.host_traddr),
-            (path.host_iface, self.path.host_iface),
-            (hostnqn, self.hostnqn),
-        )
-        return path.address == self.path.address and all(
-            not asked or not found or asked == found for asked, found in pairs
-        )
+        return self.path.is_like(path) and (not hostnqn or not self.hostnqn or hostnqn == self.hostnqn)
 
 
 class Facts(NamedTuple):
@@ -131,33 +127,104 @@ class Plan(NamedTuple):
 
 def wanted_of(options: dict) -> Wanted:
     """Return the connection that options ask for. Raises Refusal."""
-    values = {name: value for name, value in options.items() if value is not None and name not in ("paths", "trtype")}
     nqn = _naming.nqn(options["nqn"])
-    if values["state"] == "absent":
+    if options["state"] == "absent":
         return Wanted(nqn, state="absent")
     if not options["paths"]:
         raise Refusal(f"connection {nqn} names no path; give at least one in paths")
-    paths = tuple(dict.fromkeys(_path_of({**path, "trtype": options["trtype"]}) for path in options["paths"]))
-    if options["hostnqn"]:
-        values.update(hostnqn=_naming.nqn(options["hostnqn"], "hostnqn"))
-        values.update(hostid=_naming.uuid(options["hostid"], "hostid"))
+    paths = tuple(dict.fromkeys(path_of({**path, "trtype": options["trtype"]}) for path in options["paths"]))
+    return Wanted(nqn, paths, purge_paths=options["purge_paths"], **_how(options, f"connection {nqn}"))
+
+
+def discovery_of(options: dict) -> Discovery:
+    """Return the portal that options name, and what is to become of its offers. Raises Refusal."""
+    portal = _nvme_discovery.portal_of(options)
+    return Discovery(portal, tuple(options["nqns"]), _how(options, f"discovery at {portal}"))
+
+
+def _how(options: dict, what: str) -> dict:
     for name, least in (("reconnect_delay", 1), ("ctrl_loss_tmo", -1), ("nr_io_queues", 1)):
-        if values.get(name, least) < least:
-            raise Refusal(f"{name} of connection {nqn} is {values[name]}; the kernel takes {least} or more")
-    if not _SECRET.match(values.get("dhchap_secret", "DHHC-1:00:0:")):
-        raise Refusal(f"dhchap_secret of connection {nqn} is none; it looks like DHHC-1:00:<base64>:")
-    return Wanted(**{**values, "nqn": nqn, "paths": paths})
+        if options[name] is not None and options[name] < least:
+            raise Refusal(f"{name} of {what} is {options[name]}; the kernel takes {least} or more")
+    if options["dhchap_secret"] and not _SECRET.match(options["dhchap_secret"]):
+        raise Refusal(f"dhchap_secret of {what} is none; it looks like DHHC-1:00:<base64>:")
+    names = ("reconnect_delay", "ctrl_loss_tmo", "nr_io_queues", "persistent")
+    return {
+        **{name: options[name] for name in names},
+        **names_of(options),
+        "dhchap_secret": options["dhchap_secret"] or "",
+    }
 
 
-def _path_of(options: dict) -> Path:
-    source, interface = options["host_traddr"] or "", options["host_iface"] or ""
+# --- discovering ---
+
+
+class Offers(NamedTuple):
+    """The connections that were named, with what is offered added to them; the steps that asking took, and the rest."""
+
+    wanted: list
+    steps: list
+    failed: list
+    notes: list
+
+
+def _offers(host: Host, wanted: list, discoveries: list, check: bool) -> Offers:
+    """Ask the portals, and add what they offer to the connections that are named, which decide how and whether."""
+    named = {entry.nqn: replace(entry, offered=entry.state == "present") for entry in wanted}
+    portals = [discovery.portal for discovery in discoveries]
+    shown = f"what is offered at {', '.join(map(str, portals))} is not known"
+    if not host.live:
+        return Offers(_unpurged(named), [], [], [f"{shown}, because this is an image"])
+    modules = _nvme_discovery.modules_for(host, portals)
+    missing = _nvme_discovery.unloaded(modules)
+    steps = _kernel_modules.load_steps(modules, missing)
+    if missing and check:
+        return Offers(_unpurged(named), steps, [], [f"{shown} before {', '.join(missing)} is loaded"])
+    for step in steps:
+        host.do(step)
+    notes: list = []
+    logs, failed = _nvme_discovery.look(host, portals)
+    for discovery in discoveries:
+        for record in logs.get(discovery.portal, ()):
+            if discovery.wants(record.subnqn):
+                _add_offer(named, discovery, record, notes)
+    known = {record.subnqn for log in logs.values() for record in log} | {*named, _naming.DISCOVERY_NQN}
+    notes += _not_offered(host, [entry for entry in discoveries if entry.portal in logs], known)
+    return Offers(_unpurged(named) if failed else [*named.values()], steps, failed, notes)
+
+
+def _unpurged(named: dict) -> list:
+    """Return the connections so that none loses a path that may be offered."""
+    return [replace(entry, purge_paths=False) for entry in named.values()]
+
+
+def _add_offer(named: dict, discovery: Discovery, record: _nvme_discovery.Record, notes: list) -> None:
     try:
-        source = source and str(ipaddress.ip_address(source))
-    except ValueError:
-        raise Refusal(f"host_traddr {source!r} is not an IP address") from None
-    if interface and not _INTERFACE.match(interface):
-        raise Refusal(f"host_iface {interface!r} is not the name of a network interface")
-    return Path(_naming.address(options), source, interface)
+        path = _nvme_discovery.path_to(discovery.portal, record)
+        if path is None:
+            return
+        entry = named.setdefault(record.subnqn, Wanted(_naming.nqn(record.subnqn), offered=True, **discovery.how))
+    except Refusal as refusal:
+        notes.append(f"{record.subnqn!r}, offered at {discovery.portal}, is left alone: {refusal}")
+        return
+    if entry.state == "present" and not any(path.is_like(known) for known in entry.paths):
+        named[entry.nqn] = replace(entry, paths=(*entry.paths, path))
+
+
+def _not_offered(host: Host, discoveries: list, known: set) -> list:
+    """Return sentences on connections to the portals' addresses that are wanted and that nobody knows any more."""
+    return [
+        f"{one.nqn} is connected at {one.path} ({one.name}) and is not offered any more; "
+        "name it with state absent to disconnect it"
+        for one in controllers(host)
+        if one.nqn not in known
+        and any(
+            entry.wants(one.nqn)
+            and one.path.address.traddr == entry.portal.path.address.traddr
+            and one.hostnqn == (entry.portal.hostnqn or host_name(host))
+            for entry in discoveries
+        )
+    ]
 
 
 # --- reading ---
@@ -169,7 +236,7 @@ def controllers(host: Host) -> tuple:
     for name in host.names(_CLASS):
         base = f"{_CLASS}/{name}"
         transport, state = (host.read(f"{base}/{file}") or "" for file in ("transport", "state"))
-        if transport.upper() not in _MODULES or state.startswith("deleting"):
+        if transport.upper() not in MODULES or state.startswith("deleting"):
             continue
         told = dict(part.partition("=")[::2] for part in (host.read(f"{base}/address") or "").split(","))
         target, source = (_plain_ip(told.get(key, "")) for key in ("traddr", "host_traddr"))
@@ -204,14 +271,14 @@ def observe(host: Host, wanted: list) -> Facts:
     files = [f"{_UNITS}/{name}" for name in units]
     files += [f"{_SECRETS}/{name}" for name in host.names(_SECRETS) if name.startswith(ours)]
     files += [entry.secret_file(path) for entry in wanted for path in entry.paths]
-    names = {_MODULES[path.address.trtype] for entry in wanted for path in entry.paths}
+    names = {MODULES[path.address.trtype] for entry in wanted for path in entry.paths}
     leaving = {entry.nqn for entry in wanted if entry.state == "absent" or entry.purge_paths}
     return Facts(
         controllers=found,
         files={path: host.content(path) for path in files},
         links={name: host.link(f"{_ENABLED}/{name}") for name in units},
         modules=_kernel_modules.observe(host, tuple(sorted(names))),
-        hostnqn=bool(host.read(_HOSTNQN)),
+        hostnqn=bool(host_name(host)),
         nvme=host.program("nvme"),
         systemd=host.exists("/run/systemd/system") and host.program("systemctl"),
         live=host.live,
@@ -242,8 +309,6 @@ def _uses(host: Host, leaving: list) -> dict:
 def make_plan(facts: Facts, wanted: list) -> Plan:
     """Return what to do so that the connections are as wanted. Pure. Raises Refusal."""
     plan = Plan([], [], [], {}, {}, [])
-    if len({entry.nqn for entry in wanted}) < len(wanted):
-        raise Refusal("connections names a subsystem twice; give all its paths in one entry")
     for entry in wanted:
         _plan_one(facts, entry, plan)
     if facts.systemd and any(step.path.startswith(_UNITS) for step in plan.prepare):
@@ -252,7 +317,7 @@ def make_plan(facts: Facts, wanted: list) -> Plan:
         names = [name for name, state in facts.modules.states.items() if state not in _kernel_modules.PRESENT]
         plan.prepare[:0] = _kernel_modules.load_steps(facts.modules, names)
     if (plan.connect or plan.disconnect) and not facts.nvme:
-        raise Refusal("there is no nvme program on this host; install the package nvme-cli")
+        raise no_program()
     return plan
 
 
@@ -266,10 +331,7 @@ def _plan_one(facts: Facts, wanted: Wanted, plan: Plan) -> None:
         plan.notes.append(f"{wanted.nqn} is not connected now, because this is an image")
         missing = []
     if missing and not (wanted.hostnqn or facts.hostnqn):
-        raise Refusal(
-            f"connection {wanted.nqn} was to be made and this host has no name in {_HOSTNQN}, so each path would be "
-            f"another host's; give hostnqn and hostid, or run nvme gen-hostnqn > {_HOSTNQN}"
-        )
+        raise no_name(f"connection {wanted.nqn} was to be made")
     kept = others if wanted.state == "present" and not wanted.purge_paths else []
     leaving = [] if kept else others
     if kept:
@@ -304,32 +366,45 @@ def _refuse_in_use(facts: Facts, wanted: Wanted, leaving: list, staying: list) -
 
 def _plan_files(facts: Facts, wanted: Wanted, plan: Plan) -> tuple:
     secrets = {wanted.secret_file(path): _secret_text(wanted, path) for path in wanted.paths if wanted.dhchap_secret}
+    units = {wanted.unit(path): unit_text(wanted, path) for path in wanted.paths if wanted.persistent}
+    found = [name for name in facts.links if name.startswith(wanted.key)]
+    staying = [name for name in found if name not in units and _stays(facts, wanted, name)]
+    stems = tuple(f"{_SECRETS}/{os.path.splitext(name)[0]}." for name in staying)
     for file in [file for file in facts.files if file.startswith(f"{_SECRETS}/{wanted.key}")]:
         text = secrets.get(file)
-        if facts.files[file] != text:
+        if facts.files[file] != text and not file.startswith(stems):
             what = f"{'keep' if text else 'forget'} the secret for {wanted.nqn}"
             plan.prepare.append(Step("secret" if text else "remove", file, text or "", what))
-    units = {wanted.unit(path): unit_text(wanted, path) for path in wanted.paths if wanted.persistent}
-    ours = [name for name in facts.links if name.startswith(wanted.key)]
-    for name in dict.fromkeys(ours):
+    for name in dict.fromkeys(found):
+        if name in staying:
+            continue
         path, link, target = f"{_UNITS}/{name}", f"{_ENABLED}/{name}", f"../{name}" if name in units else ""
         plan.prepare.extend(file_steps(facts.files, {path: units.get(name)}))
         if facts.links[name] != target:
             kind, what = ("link", "connect") if target else ("remove", "do not connect")
             plan.prepare.append(Step(kind, link, target, f"{what} {wanted.nqn} at boot"))
-    before = sorted(name for name in set(ours) if facts.links[name])
-    return {"at_boot": before}, {"at_boot": sorted(units)}
+    before = sorted(name for name in found if facts.links[name])
+    after = sorted([*units, *(name for name in staying if name in before)])
+    return {"at_boot": before}, {"at_boot": after}
+
+
+def _stays(facts: Facts, wanted: Wanted, name: str) -> bool:
+    """Return whether a unit may be for a path that is not offered at the moment."""
+    text = facts.files[f"{_UNITS}/{name}"] or ""
+    targets = [f'"--traddr={path.address.traddr}" "--trsvcid={path.address.trsvcid}"' for path in wanted.paths]
+    return (
+        wanted.offered
+        and wanted.persistent
+        and not wanted.purge_paths
+        and not any(target in text for target in targets)
+    )
 
 
 def arguments(wanted: Wanted, path: Path) -> list:
     """Return the arguments of nvme-cli that connect a path."""
     given = {
-        "transport": path.address.trtype.lower(),
+        **path.arguments,
         "nqn": wanted.nqn,
-        "traddr": path.address.traddr,
-        "trsvcid": path.address.trsvcid,
-        "host-traddr": path.host_traddr,
-        "host-iface": path.host_iface,
         "hostnqn": wanted.hostnqn,
         "hostid": wanted.hostid,
         "reconnect-delay": wanted.reconnect_delay,
@@ -337,7 +412,7 @@ def arguments(wanted: Wanted, path: Path) -> list:
         "nr-io-queues": wanted.nr_io_queues,
         "config": wanted.secret_file(path) if wanted.dhchap_secret else "",
     }
-    return ["connect", *(f"--{name}={value}" for name, value in given.items() if value not in ("", None))]
+    return words("connect", given)
 
 
 def _secret_text(wanted: Wanted, path: Path) -> str:
@@ -347,11 +422,7 @@ def _secret_text(wanted: Wanted, path: Path) -> str:
     file names, and as the file says. So each path has a file, which says the same as the arguments.
     """
     port = {
-        "transport": path.address.trtype.lower(),
-        "traddr": path.address.traddr,
-        "host_traddr": path.host_traddr,
-        "host_iface": path.host_iface,
-        "trsvcid": path.address.trsvcid,
+        **{name.replace("-", "_"): value for name, value in path.arguments.items()},
         "nr_io_queues": wanted.nr_io_queues,
         "reconnect_delay": wanted.reconnect_delay,
         "ctrl_loss_tmo": wanted.ctrl_loss_tmo,
@@ -405,27 +476,34 @@ def _short(text: str) -> str:
 # --- doing ---
 
 
-def manage(host: Host, wanted: list, live_wait: float, check: bool) -> dict:
+def manage(host: Host, wanted: list, discoveries: list, live_wait: float, check: bool) -> dict:
     """Bring the connections where they should be. Returns the result. Raises Refusal and HostError."""
+    if len({entry.nqn for entry in wanted}) < len(wanted):
+        raise Refusal("connections names a subsystem twice; give all its paths in one entry")
+    offers = _offers(host, wanted, discoveries, check) if discoveries else Offers(wanted, [], [], [])
+    wanted = offers.wanted
     facts = observe(host, wanted)
     plan = make_plan(facts, wanted)
     found = facts.controllers
     if not check:
-        found = _carry_out(host, wanted, plan, live_wait)
+        found = _carry_out(host, wanted, plan, offers.failed, live_wait)
+    elif offers.failed:
+        raise HostError("; ".join(offers.failed))
+    steps = list(dict.fromkeys([*offers.steps, *plan.steps]))
     return {
-        "changed": bool(plan.steps),
+        "changed": bool(steps),
         "connections": [_shown(entry, found) for entry in wanted],
         "before": plan.before,
         "after": plan.after,
-        "writes": [step.describe() for step in plan.steps],
-        "notes": plan.notes,
+        "writes": [step.describe() for step in steps],
+        "notes": [*offers.notes, *plan.notes],
     }
 
 
-def _carry_out(host: Host, wanted: list, plan: Plan, live_wait: float) -> tuple:
+def _carry_out(host: Host, wanted: list, plan: Plan, failed: list, live_wait: float) -> tuple:
     for step in plan.prepare:
         host.do(step)
-    failed = []
+    failed = list(failed)
     secret = any(entry.dhchap_secret for entry in wanted)
     for step in plan.connect:
         try:
