@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import pytest
 from support.ansible import LOCALHOST, run_playbook
+from support.runs import until
 from support.sysfs import MIB, Tree
 from support.targets import is_real
 
@@ -202,6 +204,31 @@ def test_a_drive_of_a_compute_node(site):
     assert done.result("Show where the drives are")["msg"] == [f"{IDLE} S-IDLE /dev/nvme7 live"]
     again = site.release(variables=variables)
     assert again.rc == 0 and again.changed["localhost"] == 0, again.output
+
+
+def test_a_drive_of_a_vm_that_leaves_only_when_it_has_to(site):
+    """With release_allow_sessions the deletion is sent, and waits for the client, as SPDK does."""
+    recorder, control = site.target.recorder, site.target.control
+    site.target.call("vhost_create_blk_controller", {"ctrlr": "vhost7", "dev_name": "nvme2n1"})
+    control("vhost_connect", ctrlr="vhost7")
+    calls = len(recorder.mutations)
+
+    def leave():
+        until(lambda: len(recorder.mutations) > calls)
+        control("vhost_disconnect", ctrlr="vhost7")
+
+    let_go(site)
+    variables = {"release_drives": IDLE, "release_vhosts": "vhost7", "release_allow_sessions": True}
+    with site.kernel(), ThreadPoolExecutor() as pool:
+        client = pool.submit(leave)
+        done = site.release(variables=variables)
+        client.result()
+    assert done.rc == 0, done.output
+    assert [request["method"] for request in recorder.mutations[calls:]] == [
+        "vhost_delete_controller",
+        "bdev_nvme_detach_controller",
+    ]
+    assert done.result("Show where the drives are")["msg"] == [f"{IDLE} S-IDLE /dev/nvme7 live"]
 
 
 def test_without_spdk(site, tmp_path):
