@@ -20,13 +20,13 @@ class ActionModule(DatabaseAction):
 
     SPEC = {
         "lease": {"type": "int"},
-        "lease_node": {"type": "str"},
         "rows": {
             "type": "list",
             "elements": "dict",
             "required": True,
             "options": {
                 "kind": {"type": "str", "choices": RECORDED_KINDS, "required": True},
+                "node": {"type": "str"},
                 "id": {"type": "int", "required": True},
                 "from": {"type": "str", "required": True},
                 "to": {"type": "str", "required": True},
@@ -48,17 +48,20 @@ class ActionModule(DatabaseAction):
         },
     }
 
-    REQUIRED_BY = {"lease": ["lease_node"]}
-
     def perform(self, options, connection):
         """Records the rows, a transaction for each kind, then fails if any of them was not recorded."""
         check = self._task.check_mode
-        lease = {name: options[name] for name in ("lease", "lease_node")} if options["lease"] else {}
-        rows = [{key: value for key, value in {**row, **lease}.items() if value is not None} for row in options["rows"]]
+        rows = [{key: value for key, value in row.items() if value is not None} for row in options["rows"]]
         if not rows:
-            return {"changed": False, "results": []}
+            return {"changed": False, "results": [], "failures": {}}
         assumed = _assume_identities(rows) if check else set()
         kinds = [row.pop("kind") for row in rows]
+        nodes = [row.pop("node", None) for row in rows]
+        if options["lease"]:
+            if not all(nodes):
+                return {"failed": True, "msg": "A lease is of a node: each of the rows needs its node."}
+            for row, node in zip(rows, nodes):
+                row.update(lease=options["lease"], lease_node=node)
         outcomes = {}
         with connected(**connection) as conn:
             for kind in RECORDED_KINDS:
@@ -72,6 +75,7 @@ class ActionModule(DatabaseAction):
             result["diff"] = _diff(changed)
         for row in results:
             del row["before"], row["after"]
+        result["failures"] = _failures(results, nodes)
         message = failure_message(results)
         return {**result, "failed": True, "msg": message} if message else result
 
@@ -85,6 +89,15 @@ def _diff(changed):
         before[name] = {**row["before"], **before.get(name, {})}
         after[name] = {**after.get(name, {}), **row["after"]}
     return {"before": before, "after": after}
+
+
+def _failures(results, nodes):
+    """Why rows of a node were not recorded, one sentence for each node of which there are such."""
+    of_node: dict = {}
+    for result, node in zip(results, nodes):
+        of_node.setdefault(node, []).append(result)
+    messages = {node: failure_message(rows) for node, rows in of_node.items() if node}
+    return {node: message for node, message in messages.items() if message}
 
 
 def _assume_identities(rows):

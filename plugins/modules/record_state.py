@@ -32,15 +32,11 @@ attributes:
 options:
   lease:
     description:
-      - Token of the run's lease of O(lease_node), as M(excloud.diskengine.node_lease) returns it. Recording renews it.
-      - When that node's lease is another by now, the rows are refused.
+      - Token of the run's leases, as M(excloud.diskengine.node_lease) returns it. Recording renews the leases of the
+        nodes that the rows name.
+      - When a node's lease is another by now, its rows are refused.
       - Without it the rows belong to no run and are only compared.
     type: int
-  lease_node:
-    description:
-      - Name of the node that the run works on. It need not be the one that the objects are on, as a run on a compute
-        node records what it found of the legs of its mirrors. Needed with O(lease).
-    type: str
   rows:
     description:
       - What was found or made, one row for each object. Kinds are recorded one after the other, in the order of
@@ -55,6 +51,11 @@ options:
         type: str
         choices: [disk, lvol, snapshot, mapping]
         required: true
+      node:
+        description:
+          - Name of the node on which the run found this. It need not be the one that the object is on, as a run on a
+            compute node records what it found of the legs of its mirrors. Needed with O(lease).
+        type: str
       id:
         description: The object.
         type: int
@@ -176,4 +177,9 @@ results:
       description: Why it was not recorded.
       type: str
       sample: is DELETING, expected CREATING
+failures:
+  description: Of the nodes that the rows name, those with rows that were not recorded, each with one sentence on them.
+  returned: when the database was reached
+  type: dict
+  sample: {}
 """

@@ -32,7 +32,7 @@ def compute_claims(node):
     rows = parsed(node)
     volumes = {volume["id"]: volume for volume in rows["volumes"]}
     servable = [volumes[number] for number in sorted(_needed(rows)) if not _problem(volumes[number], rows["node"])]
-    return [_membership(leg, claim) for volume in servable for leg, claim in claims(volume)]
+    return _found_by(rows, [_membership(leg, claim) for volume in servable for leg, claim in claims(volume)])
 
 
 def compute_desired(node, controller_options=None, allow_sessions=False, claimed=(), copy_options=None, preview=False):
@@ -184,7 +184,7 @@ def compute_transitions(node, results):
             changes.append(_change(mapping, "ASSIGNED", "INITIALISED"))
         if mapping["state"] in ("ASSIGNED", "INITIALISED"):
             changes.append(_change(mapping, "INITIALISED", "ATTACHED"))
-    return changes
+    return _found_by(rows, changes)
 
 
 def raid_name(volume):
@@ -377,6 +377,10 @@ def _parts(volume):
     names = [controller_of(leg["nqn"]) for leg in volume["legs"] if leg["nqn"]]
     copies = [("copy", raid_name(volume["id"]))] if volume["source"] else []
     return [("raid", raid_name(volume["id"])), *copies, *(("controller", name) for name in names)]
+
+
+def _found_by(rows, changes):
+    return [{**change, "node": rows["node"]["name"]} for change in changes]
 
 
 def _change(mapping, before, after):

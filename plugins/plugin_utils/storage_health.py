@@ -19,6 +19,7 @@ def storage_health(node, controllers):
     by_bdf = {each["bdf"]: each["health"] for each in controllers if each["bdf"] and not each["serial"]}
     return [
         {
+            "node": node["node"]["name"],
             "kind": "disk",
             "id": row["id"],
             "from": row["state"],

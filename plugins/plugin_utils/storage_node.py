@@ -227,7 +227,7 @@ def storage_transitions(node, results, lvstores=(), drives=True):
         else:
             changes.append(_lvol_change(row, stores.of(row), complete))
     changes += [_snapshot_change(row, stores.of(row), complete) for row in rows.get("snapshots", ())]
-    return [change for change in changes if change]
+    return [{**change, "node": rows["node"]["name"]} for change in changes if change]
 
 
 def snapshot_name(number):

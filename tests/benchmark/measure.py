@@ -34,6 +34,11 @@ def _cpu():
     )
 
 
+def largest_child():
+    """MiB of memory that the largest process had of all that this one started and that have ended."""
+    return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+
+
 @dataclass
 class Row:
     """One line of a table: what was run and its samples; ``note`` says what a reader must know."""

@@ -16,14 +16,15 @@ HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent), str(HERE.parents[1] / ".build" / "tree")]
 
 import clients  # noqa: E402
-import compute  # noqa: E402
+import fleets  # noqa: E402
 import inside  # noqa: E402
 import scene as scenes  # noqa: E402
 from ansible.release import __version__ as ansible_version  # noqa: E402
-from measure import Row, extrapolated, machine, print_rows, print_table, seconds, timed  # noqa: E402
+from measure import Row, extrapolated, largest_child, machine, print_rows, print_table, seconds, timed  # noqa: E402
 from support.targets import is_real, rpc  # noqa: E402
 
 FEW = 20
+FLEET_VOLUMES = 50
 
 
 class Bench:
@@ -181,7 +182,7 @@ class Bench:
         """Table 4."""
         lines = []
         for mappings in sizes:
-            with compute.opened_nodes(self.stage, mappings) as nodes:
+            with fleets.opened_nodes(self.stage, mappings) as nodes:
                 site = timed(nodes.play, "site")
                 if nodes.attached() != mappings:
                     raise RuntimeError(f"{nodes.attached()} of {mappings} mappings are ATTACHED")
@@ -202,10 +203,10 @@ class Bench:
             ["mappings", "site.yml", "attach", "nothing to do", "after a restart", "detach", "attach each", "CPU", ""],
             lines,
         )
-        with compute.opened_nodes(self.stage, sizes[-1]) as nodes:
+        with fleets.opened_nodes(self.stage, sizes[-1]) as nodes:
             calls = inside.all_calls(nodes.compute.socket, nodes.document())
             whole = timed(clients.checked_first, nodes.compute.socket, [calls])
-        with compute.opened_nodes(self.stage, FEW) as nodes:
+        with fleets.opened_nodes(self.stage, FEW) as nodes:
             few = inside.all_calls(nodes.compute.socket, nodes.document())
             part = timed(clients.one_process_each, nodes.compute.socket, [few])
         nothing = Row("", [timed(lambda: None)])
@@ -215,6 +216,31 @@ class Bench:
                 Row("sequential, reading before each call", [whole], "one connection"),
                 extrapolated("one process per call", Row("", [part]), nothing, FEW, sizes[-1], "mappings"),
             ],
+        )
+
+    def fleet(self, sizes):
+        """Table 5."""
+        lines = []
+        for nodes in sizes:
+            with fleets.opened_nodes(self.stage, nodes * FLEET_VOLUMES // 2, storage=nodes) as fleet:
+                fleet.play("converge")  # what was made is recorded; the free space of a disk only by the run after
+                with self.stage.statements(fleet.conn) as statements:
+                    run = timed(fleet.play, "converge")
+            lines.append(
+                [
+                    str(nodes),
+                    seconds(run.wall),
+                    seconds(run.cpu),
+                    f"{1000 * run.cpu / nodes:.0f} ms",
+                    f"{largest_child():.0f} MiB",
+                    str(len(statements)),
+                    "",
+                ]
+            )
+        print_table(
+            f"5. Nothing to do on many storage nodes, {FLEET_VOLUMES} volumes on each (converge.yml, one run each)",
+            ["nodes", "wall", "CPU", "CPU per node", "memory", "statements", ""],
+            lines,
         )
 
 
@@ -294,12 +320,13 @@ def parsed(arguments=None):
     parser.add_argument("--volumes", type=int, default=1000, help="volumes in tables 1 and 2 (default %(default)s)")
     parser.add_argument("--large", type=int, default=10000, help="the most volumes in table 3 (default %(default)s)")
     parser.add_argument("--repeat", type=int, default=3, help="runs of each (default %(default)s)")
-    parser.add_argument("--tables", default="1234", help="which tables (default %(default)s)")
+    parser.add_argument("--tables", default="12345", help="which tables (default %(default)s)")
     parser.add_argument("--mappings", type=int, default=300, help="the most mappings in table 4 (default %(default)s)")
+    parser.add_argument("--nodes", type=int, default=200, help="the most nodes in table 5 (default %(default)s)")
     parser.add_argument("--quick", action="store_true", help="100 and 1,000 volumes, one run of each")
     options = parser.parse_args(arguments)
     if options.quick:
-        options.volumes, options.large, options.mappings, options.repeat = 100, 1000, 30, 1
+        options.volumes, options.large, options.mappings, options.nodes, options.repeat = 100, 1000, 30, 10, 1
     return options
 
 
@@ -322,6 +349,8 @@ def main():
             bench.by_size([1, *(size for size in (100, 1000) if size < options.large), options.large])
         if "4" in options.tables:
             bench.compute([size for size in (10, 30, 100) if size < options.mappings] + [options.mappings])
+        if "5" in options.tables:
+            bench.fleet([size for size in (2, 20) if size < options.nodes] + [options.nodes])
         print(f"\nAt the end: {machine()}")
 
 

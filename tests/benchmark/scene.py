@@ -132,6 +132,10 @@ class Stage:
                     _fill(conn, volumes, store)
                 yield Scene(target, dsn, volumes)
 
+    def statements(self, conn):
+        """As Postgres.statements()."""
+        return self._server.statements(conn)
+
     @contextmanager
     def database(self):
         """The dsn of a fresh database for the length of the block."""

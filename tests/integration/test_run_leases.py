@@ -91,7 +91,7 @@ def test_a_run_that_was_frozen_and_overtaken_neither_records_nor_changes_anythin
     done = first()
     assert done.rc == 2
     assert "this run has lost the node: it came with lease" in done.result(SPDK_TASK, "storage-2")["msg"]
-    refused = done.result(RECORD_TASK, "storage-1")["msg"]
+    refused = done.result(RECORD_TASK)["failures"]["storage-1"]
     assert "refused, the lease of node storage-1 was lost: it is held by somebody else since" in refused
     assert "This run had lost its lease: storage-1 is held by somebody else" in done.output
     assert site.mutations() == before

@@ -109,3 +109,25 @@ def test_the_database_is_read_once_for_all_nodes(make_site, counting):
     assert len([event for event in done.events if event["action"].endswith("desired_state_info")]) == 1
     assert len([event for event in done.events if event["action"].endswith("node_lease")]) == 2
     assert len([event for event in done.events if event["action"].endswith("spdk_node")]) == 2
+
+
+def test_storage_nodes_do_not_add_statements(make_site, postgres):
+    """A run takes leases, reads and records for all of its nodes at once, also what it changed."""
+    site = make_site(nodes=4, lvols=8)
+    with postgres.statements(site.conn) as of_one:
+        assert site.each()[0].converge().rc == 0
+    with postgres.statements(site.conn) as of_three:
+        assert site.converge(args=["--limit", "storage-2,storage-3,storage-4"]).rc == 0
+    assert {row["state"] for row in site.rows()} == {"UP"}
+    assert len(of_three) == len(of_one) > 10
+
+
+def test_compute_nodes_do_not_add_statements(make_fleet, postgres):
+    fleet = make_fleet(3, computes=3)
+    assert fleet.run("converge", times=2).rc == 0
+    with postgres.statements(fleet.conn) as of_one:
+        assert fleet.site(args=["--limit", "localhost,storage,compute-1"]).rc == 0
+    with postgres.statements(fleet.conn) as of_all:
+        assert fleet.site().rc == 0
+    assert fleet.states() == ["ATTACHED"] * 3
+    assert len(of_all) == len(of_one) > 20

@@ -30,7 +30,7 @@ class Fleet:
         lvstores, ports = {}, {}
         for name in storage:
             ports[name] = free_port()
-            store = self.targets[name].add_lvstore("lvs-0", (256 + 16 * volumes) * MIB)
+            store = self.targets[name].add_lvstore("lvs-0", (256 + 32 * volumes // len(storage)) * MIB)
             size, free = (store[key] * store["cluster_size"] for key in ("total_data_clusters", "free_clusters"))
             known = {"name": "lvs-0", "uuid": store["uuid"], "total_bytes": size, "free_bytes": free}
             lvstores[serial(name, 0)] = known

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -87,6 +88,19 @@ class Postgres:
     def drop_database(self, name):
         """Drops a database and throws out whoever is connected to it."""
         self._admin(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
+
+    @contextmanager
+    def statements(self, conn):
+        """A list for the length of the block; after it, of what whoever connected to conn's database meanwhile sent."""
+        log, heard = self.directory / "log", []
+        begin = log.stat().st_size
+        setting = sql.SQL("ALTER DATABASE {} SET log_statement = {}").format(sql.Identifier(conn.info.dbname), "all")
+        conn.execute(setting)
+        yield heard
+        conn.execute(sql.SQL("ALTER DATABASE {} RESET log_statement").format(sql.Identifier(conn.info.dbname)))
+        with log.open(encoding="utf-8") as lines:
+            lines.seek(begin)
+            heard += [line for line in lines if re.search(r"LOG:  (statement|execute [^:]*): ", line)]
 
     def stop(self):
         """Ends the server without waiting for its clients, and removes its data."""

@@ -229,7 +229,8 @@ def test_what_is_served_is_recorded_step_by_step():
     steps = [(change["from"], change["to"]) for change in compute_transitions(node(mapping()), entries(*ALL))]
     assert steps == [("ASSIGNED", "INITIALISED"), ("INITIALISED", "ATTACHED")]
     (change,) = compute_transitions(node(mapping(state="INITIALISED")), json.dumps(entries(*ALL)))
-    assert change == {"kind": "mapping", "id": 7, "from": "INITIALISED", "to": "ATTACHED", "revision": 3}
+    wanted = {"node": "compute-1", "kind": "mapping", "id": 7, "from": "INITIALISED", "to": "ATTACHED", "revision": 3}
+    assert change == wanted
     assert compute_transitions(node(mapping(state="ATTACHED")), entries(*ALL)) == []
 
 

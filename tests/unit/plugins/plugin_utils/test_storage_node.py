@@ -52,7 +52,7 @@ def desired(*rows, **options):
 
 def node(disks=(), lvols=(), snapshots=()):
     """A node as desired_state_info returns it."""
-    return {"disks": list(disks), "lvols": list(lvols), "snapshots": list(snapshots)}
+    return {"node": {"name": "n1"}, "disks": list(disks), "lvols": list(lvols), "snapshots": list(snapshots)}
 
 
 def disk(number=3, state="NEW", **changes):
@@ -144,8 +144,8 @@ def test_an_lvol_that_is_to_grow():
 def test_how_far_a_resize_got(found, recorded):
     rows = node(lvols=[row(state="RESIZING")])
     entry = {"kind": "lvol", "lvstore": STORE, "name": "1", **found}
-    expected = [{"kind": "lvol", "id": 1, "from": "RESIZING", "revision": 7, **recorded}] if recorded else []
-    assert storage_transitions(rows, [entry]) == expected
+    change = {"node": "n1", "kind": "lvol", "id": 1, "from": "RESIZING", "revision": 7}
+    assert storage_transitions(rows, [entry]) == ([{**change, **recorded}] if recorded else [])
 
 
 def test_other_states_are_left_alone():
@@ -227,8 +227,8 @@ def test_the_document_is_what_the_module_takes():
 def test_rows_are_not_changed():
     rows = [row(1), row(2, "UP")]
     before = copy.deepcopy(rows)
-    storage_desired({"lvols": rows}, {"max_queue_depth": 256}, ["hosts"])
-    storage_transitions({"lvols": rows}, results())
+    storage_desired(node(lvols=rows), {"max_queue_depth": 256}, ["hosts"])
+    storage_transitions(node(lvols=rows), results())
     assert rows == before
 
 
@@ -242,12 +242,13 @@ def results(number=1, uuid=UUID, lvol_failed=False, subsystem_failed=False):
 
 
 def transitions(rows, entries):
-    return storage_transitions({"lvols": rows}, entries)
+    return storage_transitions(node(lvols=rows), entries)
 
 
 def test_a_complete_lvol_is_up():
     assert transitions([row()], results()) == [
         {
+            "node": "n1",
             "kind": "lvol",
             "id": 1,
             "from": "CREATING",
@@ -293,9 +294,9 @@ def test_a_row_left_out_stays_as_it_is():
 
 def test_documents_are_read_as_well():
     """Large lists travel through the role as text."""
-    node = {"lvols": [row(1), row(2, "UP")]}
-    assert storage_desired(json.dumps(node)) == storage_desired(node)
-    assert storage_transitions(json.dumps(node), json.dumps(results())) == storage_transitions(node, results())
+    rows = node(lvols=[row(1), row(2, "UP")])
+    assert storage_desired(json.dumps(rows)) == storage_desired(rows)
+    assert storage_transitions(json.dumps(rows), json.dumps(results())) == storage_transitions(rows, results())
 
 
 def test_one_failure_among_many():
@@ -358,6 +359,7 @@ LVSTORE = {"uuid": STORE, "name": "lvs", "total_bytes": 100, "free_bytes": 90, "
 def test_a_new_disk_is_up():
     assert of_disks([disk()], found_disk(), [LVSTORE]) == [
         {
+            "node": "n1",
             "kind": "disk",
             "id": 3,
             "from": "NEW",

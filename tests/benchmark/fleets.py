@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Two storage nodes and a compute node, each a target of its own, and the calls that attach mappings one by one."""
+"""Fleets: two storage nodes and a compute node whose mappings are attached, or many storage nodes."""
 
 from __future__ import annotations
 
@@ -45,11 +45,11 @@ class Nodes(Fleet):
 
 
 @contextmanager
-def opened_nodes(stage, mappings):
-    """Fresh targets and a fresh database for that many mappings, whose volumes are exported."""
+def opened_nodes(stage, mappings, storage=2):
+    """Fresh targets and a fresh database for that many mappings, whose volumes so many storage nodes export."""
     with ExitStack() as stack:
         directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="vhost", dir="/tmp"))
-        targets = stack.enter_context(running_fleet([0, 1, 0], ["-S", directory]))
+        targets = stack.enter_context(running_fleet([number % 2 for number in range(storage + 1)], ["-S", directory]))
         dsn = stack.enter_context(stage.database())
         conn = stack.enter_context(psycopg.connect(dsn, autocommit=True))
         for target in targets:
