@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The site's repository of examples/awx, run as AWX does, and what its execution environment is made of."""
+"""The site's repository of examples/awx: what sets AWX up, jobs run as AWX does, and the execution environment."""
 
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -11,7 +12,8 @@ from pathlib import Path
 
 import ansible_runner
 import yaml
-from support.ansible import LOCAL, ROOT
+from support.ansible import LOCAL, ROOT, run_playbook
+from support.awx import HIDDEN, running_awx
 
 EXAMPLE = ROOT / "examples" / "awx"
 
@@ -73,6 +75,41 @@ def test_jobs_of_awx(make_fleet, tmp_path):
     diagnose, events = job(tmp_path / "5", fleet, "diagnose.yml", f"-e diagnose_volume={fleet.estate.volumes[0]}")
     (failure,) = [event["event_data"]["res"]["msg"] for event in events if event["event"] == "runner_on_failed"]
     assert diagnose.status == "failed" and "no VM is connected" in failure
+
+
+def test_awx_is_set_up():
+    """By the variables that the documentation shows; then a change of one is all that check mode tells of."""
+    (shown,) = re.findall(r"^```yaml\n(# awx-vars.yml.*?)^```", (ROOT / "docs/awx.md").read_text(), re.M | re.S)
+    variables = yaml.safe_load(shown) | {
+        f"vault_{name}": f"secret {name}"
+        for name in ("convergence_password", "ssh_key", "project_key", "mail_password")
+    }
+    with running_awx({path.name for path in EXAMPLE.glob("*.yml")}) as awx:
+        made = run_playbook(EXAMPLE / "awx.yml", extra_vars=variables, env=awx.environment)
+        assert made.rc == 0, made.output
+        templates = awx.named("job_templates")
+        told = [awx.associated[each["id"], "notification_templates_error"] for each in templates.values()]
+        assert told == [[awx.named("notification_templates")["diskengine storage on call"]["id"]]] * 4
+        assert {name: each["playbook"] for name, each in templates.items()} == {
+            "diskengine converge": "site.yml",
+            "diskengine preview": "site.yml",
+            "diskengine drift": "drift.yml",
+            "diskengine diagnose": "diagnose.yml",
+        }
+        assert awx.surveys[templates["diskengine diagnose"]["id"]]["spec"][0]["variable"] == "diagnose_volume"
+        (source,) = awx.named("inventory_sources").values()
+        assert (EXAMPLE / source["source_path"]).exists()
+        credentials = awx.named("credentials")
+        (project,) = awx.named("projects").values()
+        assert project["credential"] == credentials["diskengine project"]["id"]
+        assert credentials["diskengine database"]["inputs"] == {"dsn": variables["awx_dsn"], "password": HIDDEN}
+        awx.writes.clear()
+        changed = {**variables, "awx_converge_every": 15}
+        preview = run_playbook(EXAMPLE / "awx.yml", extra_vars=changed, env=awx.environment, check=True)
+        assert preview.rc == 0 and not awx.writes, preview.output
+        assert preview.changed == {"localhost": 1}
+        assert [each["changed"] for each in preview.result("Make the schedules")["results"]] == [True, False]
+        assert "WARNING" not in made.output + preview.output
 
 
 def test_the_execution_environment(tmp_path):
