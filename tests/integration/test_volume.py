@@ -3,7 +3,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
+from types import SimpleNamespace
 
 import psycopg
 import pytest
@@ -11,6 +14,7 @@ from ansible_collections.excloud.diskengine.plugins.plugin_utils.database import
 from support.ansible import play, run_playbook
 from support.documented import differences, own_keys, returned
 from support.estate import COMPUTE, MIB, invented_lvstores, make_estate, set_lvstores
+from support.runs import at, playbook_of
 
 GIB = 1 << 30
 
@@ -453,8 +457,8 @@ def test_from_wishes_to_a_disk_of_a_vm_and_back(make_fleet, dsn, conn):
         assert disk["free_bytes"] == disk["total_bytes"]
 
 
-def test_a_disk_is_replaced_by_a_playbook(make_fleet, dsn, conn):
-    """A second disk of the node takes over under the mirror of a VM; the second run finds nothing to do."""
+def with_spare(make_fleet, conn):
+    """A fleet of one volume, which a VM has, whose first storage node has a second disk with nothing on it."""
     fleet = make_fleet(1)
     store = fleet.targets["storage-1"].add_lvstore("lvs-1", 256 * MIB)
     size, free = (store[key] * store["cluster_size"] for key in ("total_data_clusters", "free_clusters"))
@@ -465,13 +469,11 @@ def test_a_disk_is_replaced_by_a_playbook(make_fleet, dsn, conn):
         "FROM diskengine.disk_listener AS l, diskengine.disk AS d WHERE l.disk_id = 1 AND d.serial = 'spare'"
     )
     assert fleet.site().rc == 0
-    options = {"replace_disk_serial": "storage-1-disk-0", "replace_disk_dsn": dsn}
-    before = conn.execute("SELECT * FROM diskengine.lvol ORDER BY id").fetchall()
-    preview = fleet.run("replace_disk", extra_vars=options, check=True)
-    assert preview.rc == 0 and "disk 3 of storage-1, the emptiest disk that can take it" in preview.output
-    assert conn.execute("SELECT * FROM diskengine.lvol ORDER BY id").fetchall() == before
-    done = fleet.run("replace_disk", times=2, extra_vars=options)
-    assert done.rc == 0, done.output
+    return fleet
+
+
+def check_replaced(fleet):
+    """The spare disk has what the first one had, under a mirror of two legs."""
     disks = {row["serial"]: row["state"] for row in fleet.rows("v_disk")}
     assert disks == {"storage-1-disk-0": "RETIRED", "storage-2-disk-0": "UP", "spare": "UP"}
     rows = fleet.rows("v_lvol")
@@ -480,3 +482,36 @@ def test_a_disk_is_replaced_by_a_playbook(make_fleet, dsn, conn):
     assert lvol["alias"] == f"lvs-1/{rows[1]['id']}"
     assert fleet.states() == ["ATTACHED"]
     fleet.check_served()
+
+
+def test_a_disk_is_replaced_by_a_playbook(make_fleet, dsn, conn):
+    """A second disk of the node takes over under the mirror of a VM; the second run finds nothing to do."""
+    fleet = with_spare(make_fleet, conn)
+    options = {"replace_disk_serial": "storage-1-disk-0", "replace_disk_dsn": dsn}
+    before = conn.execute("SELECT * FROM diskengine.lvol ORDER BY id").fetchall()
+    preview = fleet.run("replace_disk", extra_vars=options, check=True)
+    assert preview.rc == 0 and "disk 3 of storage-1, the emptiest disk that can take it" in preview.output
+    assert conn.execute("SELECT * FROM diskengine.lvol ORDER BY id").fetchall() == before
+    done = fleet.run("replace_disk", times=2, extra_vars=options)
+    assert done.rc == 0, done.output
+    check_replaced(fleet)
+
+
+def test_a_dead_disk_is_replaced_by_a_second_run(make_fleet, dsn, conn):
+    """The first run is killed when the mirror takes the new leg; the second one ends what it began."""
+    fleet = with_spare(make_fleet, conn)
+    fleet.targets["storage-1"].call("bdev_aio_delete", {"name": "disk-lvs-0"})
+    fleet.until(lambda: fleet.operational_legs() == 1)
+    options = {"replace_disk_serial": "storage-1-disk-0", "replace_disk_dsn": dsn, "replace_disk_lost": True}
+    short = {kind: {"lease": 1} for kind in ("storage", "compute")}
+
+    def kill(_site, request):
+        for pid in playbook_of(request["pid"]):
+            os.kill(pid, signal.SIGKILL)
+
+    killed = at(SimpleNamespace(target=fleet.compute), "bdev_raid_add_base_bdev", kill)
+    cut = fleet.run("replace_disk", kinds=short, extra_vars=options)
+    assert killed and cut.rc == -signal.SIGKILL, cut.output
+    done = fleet.run("replace_disk", kinds=short, extra_vars=options)
+    assert done.rc == 0, done.output
+    check_replaced(fleet)
