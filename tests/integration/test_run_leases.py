@@ -165,3 +165,14 @@ def test_batches_of_hosts_and_the_words_of_awx(make_site):
     assert run_playbook(plays, {"all": {"hosts": hosts}}, extra_vars=awx).rc == 0
     assert seen == [{name: "AWX job 17 (Converge) of alice"} for name in site.targets]
     assert leases(site) == {}
+
+
+def test_hosts_of_a_play_that_have_no_part_record_nothing(make_site):
+    """As in maintenance.yml, where the nodes of one play are converged one after the other."""
+    site = make_site(nodes=2, lvols=2)
+    role = {"ansible.builtin.include_role": {"name": "excloud.diskengine.storage_node"}}
+    one_by_one = [{"name": "Converge", **role, "when": f"inventory_hostname == '{name}'"} for name in site.targets]
+    done = site.converge(times=0, before=play(*one_by_one, hosts="storage"))
+    assert done.rc == 0, done.output
+    recorded = [[row["id"] for row in result["results"]] for result in done.results(RECORD_TASK)]
+    assert recorded == [[row["id"] for row in site.rows() if row["node"] == name] for name in site.targets]
