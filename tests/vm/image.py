@@ -29,7 +29,7 @@ SUITE = "bookworm"
 PACKAGES = """
     busybox-static dbus e2fsprogs kmod linux-image-amd64 lvm2 mdadm nvme-cli openssh-server procps python3 systemd-sysv
     udev
-    libaio1 libfuse3-3 libnuma1 libssl3 liburing2 libuuid1 openssl
+    libaio1 libfuse3-3 libibverbs1 libnuma1 librdmacm1 libssl3 liburing2 libuuid1 openssl
 """.split()  # the last line is what SPDK needs
 BOOT_MODULES = "virtio_pci virtio_blk virtio_net crc32c_generic ext4".split()
 MODULES = """

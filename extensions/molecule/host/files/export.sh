@@ -30,4 +30,3 @@ ExecStart=/usr/local/sbin/export
 WantedBy=multi-user.target
 EOF
 systemctl enable --quiet --now export
-nvme discover --transport=tcp --traddr=127.0.0.1 --trsvcid=4420 | grep "subnqn: *$1"
