@@ -515,3 +515,26 @@ def test_a_dead_disk_is_replaced_by_a_second_run(make_fleet, dsn, conn):
     done = fleet.run("replace_disk", kinds=short, extra_vars=options)
     assert done.rc == 0, done.output
     check_replaced(fleet)
+
+
+def test_a_node_that_is_lost_for_good_is_given_up(make_fleet, dsn, conn):
+    """It is not reached and in no run; what was on it comes to another node, and its rows go."""
+    fleet = make_fleet(1, storage=3)
+    assert fleet.site().rc == 0
+    lost = fleet.targets["storage-1"]
+    for nqn in lost.exports():
+        lost.call("nvmf_delete_subsystem", {"nqn": nqn})
+    fleet.until(lambda: fleet.operational_legs() == 1)
+    options = {"replace_disk_serial": "storage-1-disk-0", "replace_disk_dsn": dsn, "replace_disk_lost": True}
+    done = fleet.run("replace_disk", extra_vars=options, args=["--limit", "!storage-1"])
+    assert done.rc == 0, done.output
+    assert [(row["node"], row["state"]) for row in fleet.rows("v_lvol")] == [("storage-2", "UP"), ("storage-3", "UP")]
+    assert fleet.states() == ["ATTACHED"]
+    fleet.check_served()
+    desk = Desk(dsn, conn)
+    desk.wish(
+        ("disk", {"serial": "storage-1-disk-0", "state": "absent"}),
+        ("node", {"name": "storage-1", "cordoned": True}),
+        ("node", {"name": "storage-1", "state": "absent"}),
+    )
+    assert conn.execute("SELECT name FROM diskengine.v_node WHERE name = 'storage-1'").fetchall() == []
