@@ -101,7 +101,9 @@ docs: venv  ## the documentation as HTML, in .build/html
 	@rm -rf .build/docs .build/html && mkdir -p .build/docs && chmod og-w .build/docs
 	@antsibull-docs --config-file docs/antsibull-docs.cfg collection --use-current --squash-hierarchy --fail-on-error \
 		--dest-dir .build/docs excloud.diskengine
+	@mv .build/docs/index.rst .build/docs/collection.rst
 	@cp docs/*.rst .build/docs
+	@cp --parents -t .build/docs $(shell git ls-files '*.md' LICENSE examples playbooks plugins ':!tests')
 	@sphinx-build -W -q -c docs .build/docs .build/html
 	@echo "Open .build/html/index.html"
 
