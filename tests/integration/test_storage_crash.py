@@ -14,10 +14,11 @@ import os
 import signal
 import threading
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from support.runs import WAIT_SECONDS, at, in_background, parents, playbook_of, until
+from support.runs import WAIT_SECONDS, at, in_background, playbook_of, until
 
 READS = ["spdk_get_version", "rpc_get_methods", "bdev_get_bdevs"]
 WRITES = [
@@ -35,7 +36,8 @@ NONE = {"storage_node_lease": 0}
 
 def kill(*pids):
     for pid in pids:
-        os.kill(pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):  # it may have ended with the one before
+            os.kill(pid, signal.SIGKILL)
     until(lambda: not any(alive(pid) for pid in pids))
 
 
@@ -53,10 +55,7 @@ def kill_playbook(site, request):
 
 def kill_controller(site, request):
     """As when the controller dies and the module on the node goes on."""
-    family = playbook_of(request["pid"])
-    parent = parents()
-    module = {request["pid"], parent[request["pid"]]} - {family[0]}
-    kill(*[pid for pid in family if pid not in module])
+    kill(*playbook_of(request["pid"])[:-1])
 
 
 def kill_module(site, request):

@@ -68,28 +68,31 @@ def run_playbook(
     playbook is a path, an FQCN such as excloud.diskengine.converge, or a list of plays. inventory is a path or an
     inventory as YAML data; without it there is localhost. Hosts are local and use this Python unless the inventory
     says otherwise. extra_vars is a dict, env is added to the environment. With echo the output is printed as it comes.
-    A run with an environment of its own, or with echo, starts as a program; the others are forked (support/warm.py).
+    A run with an environment of its own, or with echo, starts as a program, as do its modules; the others are forked
+    (support/warm.py).
     """
     with tempfile.TemporaryDirectory(prefix="play") as name:
         directory = Path(name)
         events = directory / "events"
         _configure(directory)
+        warm = None if env or echo else _warm()
+        python = warm.python if warm else sys.executable
         command = [
             str(Path(sys.executable).with_name("ansible-playbook")),
             *(["--check"] if check else []),
             *(["--diff"] if diff else []),
             "-i",
-            _written(directory / "inventory.yml", _with_defaults(inventory or LOCALHOST)),
+            _written(directory / "inventory.yml", _with_defaults(inventory or LOCALHOST, python)),
             "-e",
             "@" + _written(directory / "extra_vars.yml", extra_vars or {}),
             *args,
             _written(directory / "playbook.yml", playbook),
         ]
         options = {"cwd": directory, "env": _environment(directory, events, env), "text": True}
-        if echo:
+        if warm:
+            rc, stdout, stderr = warm.run(command, directory, options["env"], timeout)
+        elif echo:
             rc, stdout, stderr = _echoed(command, options)
-        elif not env:
-            rc, stdout, stderr = _warm().run(command, directory, options["env"], timeout)
         else:
             done = subprocess.run(command, check=False, capture_output=True, timeout=timeout, **options)
             rc, stdout, stderr = done.returncode, done.stdout, done.stderr
@@ -120,7 +123,7 @@ def run_inventory(config, *args, env=None, name="estate.diskengine.yml", timeout
 
 @functools.cache
 def _warm():
-    directory = Path(tempfile.mkdtemp(prefix="warm"))
+    directory = Path(tempfile.mkdtemp(prefix="warm", dir="/tmp"))
     _configure(directory)
     return Warm(directory, _environment(directory, directory / "events", None))
 
@@ -145,11 +148,12 @@ def play(*tasks, hosts="localhost", **keywords):
     return [{"name": "Test", "hosts": hosts, "gather_facts": False, "tasks": list(tasks), **keywords}]
 
 
-def _with_defaults(inventory):
+def _with_defaults(inventory, python):
     if not isinstance(inventory, dict):
         return inventory
     group = inventory.get("all", {})
-    return {**inventory, "all": {**group, "vars": {**LOCAL, **group.get("vars", {})}}}
+    variables = {**LOCAL, "ansible_python_interpreter": python, **group.get("vars", {})}
+    return {**inventory, "all": {**group, "vars": variables}}
 
 
 def _written(path, content):

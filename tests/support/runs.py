@@ -23,15 +23,15 @@ def parents():
 
 
 def playbook_of(pid):
-    """The processes of the ansible-playbook that runs the module pid, itself first."""
+    """The processes of the ansible-playbook that runs the module pid, itself first and the module last."""
     parent = parents()
-    top = pid
+    top = int(Path(f"/proc/{pid}/comm").read_text().removeprefix("for "))  # see support/module_server.py
     while parent[parent[top]] != os.getpid():  # between them is the process that forks for each run
         top = parent[top]
     family = [top]
     for member in family:
         family += [child for child, of in parent.items() if of == member]
-    return family
+    return [*family, pid]
 
 
 def until(condition):

@@ -3,29 +3,31 @@
 
 from __future__ import annotations
 
-import hashlib
+import _imp  # and nothing that takes long to import
 import marshal
 import os
 import sys
 import zipimport
-from pathlib import Path
 
-DIRECTORY = Path(__file__).resolve().parents[3] / ".build" / "compiled" / sys.implementation.cache_tag
+DIRECTORY = f"{__file__.rpartition('/tests/')[0]}/.build/compiled/{sys.implementation.cache_tag}"
 _compile = zipimport._compile_source
 
 
 def _compile_once(pathname, source):
     name = pathname.rpartition(".zip/")[2]
-    kept = DIRECTORY / hashlib.sha256(name.encode() + b"\0" + source).hexdigest()
+    key = _imp.source_hash(0, name.encode() + b"\0" + source)
+    kept = f"{DIRECTORY}/{key.hex()}"
     try:
-        return marshal.loads(kept.read_bytes())
+        with open(kept, "rb") as file:
+            return marshal.load(file)
     except OSError:
         code = _compile(pathname, source)
     try:
-        DIRECTORY.mkdir(parents=True, exist_ok=True)
-        new = kept.with_name(f"{kept.name}.{os.getpid()}")
-        new.write_bytes(marshal.dumps(code))
-        new.replace(kept)
+        os.makedirs(DIRECTORY, exist_ok=True)
+        new = f"{kept}.{os.getpid()}"
+        with open(new, "wb") as file:
+            marshal.dump(code, file)
+        os.replace(new, kept)
     except OSError:  # as when a test's host may not write here
         pass
     return code
