@@ -272,7 +272,7 @@ def test_ten_thousand_rows(conn):
     rows = [row(number, uuid=str(uuid.uuid4()), revision=1) for number in estate.lvols]
     start = time.monotonic()
     assert {result["outcome"] for result in record(conn, "lvol", rows)} == {"changed"}
-    assert time.monotonic() - start < 20  # 1.5 s on an idle machine; an accidental square would take minutes
+    assert time.monotonic() - start < 60  # 1.5 s on an idle machine; an accidental square would take minutes
 
 
 def test_an_object_makes_several_steps(conn, estate):
