@@ -21,13 +21,16 @@ def _compile_once(pathname, source):
         with open(kept, "rb") as file:
             return marshal.load(file)
     except OSError:
-        code = _compile(pathname, source)
+        return _keep(kept, _compile(pathname, source))
+
+
+def _keep(path, code):
     try:
         os.makedirs(DIRECTORY, exist_ok=True)
-        new = f"{kept}.{os.getpid()}"
+        new = f"{path}.{os.getpid()}"
         with open(new, "wb") as file:
             marshal.dump(code, file)
-        os.replace(new, kept)
+        os.replace(new, path)
     except OSError:  # as when a test's host may not write here
         pass
     return code
