@@ -171,10 +171,9 @@ def record(conn, kind, rows, dry_run=False):
     that go on where an earlier one of it ends are recorded by a call of their own.
     A dry run executes the very same calls and rolls them back. No rows, no call.
     """
-    query = (
-        driver()
-        .sql.SQL("SELECT id, outcome, state, reason, before, after FROM {}(%s)")
-        .format(driver().sql.Identifier(SCHEMA, KINDS[kind].recorder))
+    sql = driver().sql
+    query = sql.SQL("SELECT id, outcome, state, reason, before, after FROM {}(%s)").format(
+        sql.Identifier(SCHEMA, KINDS[kind].recorder)
     )
     steps = _steps(rows)
     outcomes = {}
