@@ -73,7 +73,8 @@ def make_home() -> None:
         key, _equals, value = line.partition("=")
         section, _dot, option = key.rpartition(".")
         settings.read_dict({"global" if section == ":env:" else section: {option: ast.literal_eval(value)}})
-    settings.read_dict({"global": {"quiet": "2"}})
+    # "no" is how to ask for --no-compile: most of what is installed is never imported
+    settings.read_dict({"global": {"quiet": "2"}, "install": {"no-compile": "no"}})
     target = HOME / ".config/pip/pip.conf"
     target.parent.mkdir(parents=True, exist_ok=True)
     target.unlink(missing_ok=True)
