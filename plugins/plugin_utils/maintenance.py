@@ -34,16 +34,19 @@ def maintenance_batches(documents, names, maintenance, by="node"):
 
 
 def maintenance_batch(documents, names):
-    """Return ``{mirrors, refused}`` for nodes that are to be taken out of service together.
+    """Return ``{mirrors, refused}`` for nodes that are to be taken out of service together, or are already.
 
     ``mirrors`` gives each compute node that stays its mirrors with a leg on one of the others, by name: the bdevs that
-    ``stay`` as legs, and whether the mirror is ``served``, so that it has to be there. ``refused`` are sentences on
-    volumes that nothing would be left of.
+    ``stay`` as legs, and whether the mirror is ``served``, so that it has to be there. A leg on a node that is in another
+    maintenance does not stay. ``refused`` are sentences on volumes that nothing would be left of.
     """
     mirrors: dict = {}
     refused = []
-    for name in sorted(documents.keys() - set(names)):
-        rows = parsed(documents[name])
+    estate = {name: parsed(documents[name]) for name in sorted(documents)}
+    away = {name: rows["node"]["maintaining"] for name, rows in estate.items()} | dict.fromkeys(names, "this one")
+    for name, rows in estate.items():
+        if name in names:
+            continue
         states: dict = {}
         for mapping in rows["mappings"]:
             states.setdefault(mapping["volume_id"], set()).add(mapping["state"])
@@ -51,9 +54,11 @@ def maintenance_batch(documents, names):
             legs = [leg for leg in volume["legs"] if leg["nqn"]]
             if not states.get(volume["id"], set()) - {"DETACHED"} or not any(leg["node"] in names for leg in legs):
                 continue
-            stay = [f"{controller_of(leg['nqn'])}n1" for leg in legs if leg["node"] not in names]
+            stay = [f"{controller_of(leg['nqn'])}n1" for leg in legs if not away.get(leg["node"])]
             if not stay:
-                refused.append(f"volume {volume['id']}, which {name} uses, has no leg elsewhere")
+                elsewhere = sorted({leg["node"] for leg in legs} - set(names))
+                but = "".join(f", but on {each}, which is in maintenance {away[each]}" for each in elsewhere)
+                refused.append(f"volume {volume['id']}, which {name} uses, has no leg elsewhere{but}")
             mirrors.setdefault(name, {})[raid_name(volume["id"])] = {
                 "stay": stay,
                 "served": bool(states[volume["id"]] & {"INITIALISED", "ATTACHED"}),

@@ -18,7 +18,7 @@ HOOK = [
     },
     {
         "name": "Wait until it is back",
-        "ansible.builtin.wait_for": {"path": "{{ hook_files }}/{{ inventory_hostname }}.started", "timeout": 60},
+        "ansible.builtin.wait_for": {"path": "{{ hook_files }}/{{ inventory_hostname }}.started", "timeout": 120},
     },
     {
         "name": "Break off",
@@ -33,12 +33,18 @@ class Workshop:
 
     def __init__(self, fleet, files):
         self.fleet, self.files = fleet, files
+        self.meanwhile = lambda: None  # done once, while the first node is stopped
         (files / "hook.yml").write_text(yaml.safe_dump(HOOK))
 
     def maintain(self, name="kernel", **variables):
         """Run the playbook, and restart what it hands over."""
         for path in self.files.glob("*.st*ed"):
             path.unlink()
+        with self._mechanic():
+            return self.run(name, **variables)
+
+    def run(self, name, **variables):
+        """Run the playbook."""
         extra = {
             "maintenance_name": name,
             "maintenance_hook": str(self.files / "hook.yml"),
@@ -48,8 +54,7 @@ class Workshop:
             "hook_files": str(self.files),
             **variables,
         }
-        with self._mechanic():
-            return self.fleet.run("maintenance", extra_vars=extra)
+        return self.fleet.run("maintenance", extra_vars=extra)
 
     def restarted(self):
         """The nodes that were handed over."""
@@ -74,6 +79,8 @@ class Workshop:
     def _work(self, ended):
         while not ended.wait(0.1):
             for path in self.files.glob("*.stopped"):
+                self.meanwhile()
+                self.meanwhile = lambda: None
                 self._restart(self.fleet.targets[path.stem])
                 path.rename(path.with_suffix(".started"))
 
@@ -133,3 +140,28 @@ def test_a_node_waits_for_what_depends_on_it(workshop):
     waits = workshop.maintain(target=other, maintenance_wait=5)
     assert waits.rc == 2 and f"mirror {name} has no leg in sync that stays" in waits.output, waits.output
     assert not workshop.restarted()
+
+
+def test_two_maintenances_never_take_both_legs(workshop):
+    """While one has a node, another one refuses the other leg's and leaves it as it was; nor may the same one go twice."""
+    fleet, done = workshop.fleet, {}
+
+    def meanwhile():
+        before = workshop.nodes()
+        done["other"] = workshop.run("disks", target="storage-2")
+        done["same"] = workshop.run("kernel", target="storage", storage_node_lease_wait=0)
+        done["converge"] = fleet.run("converge", extra_vars={"target": "storage-1", "storage_node_lease_wait": 0})
+        assert workshop.nodes() == before
+        done["restarted"] = workshop.restarted()
+
+    workshop.meanwhile = meanwhile
+    first = workshop.maintain(target="storage")
+    assert first.rc == 0, first.output
+    assert done["other"].rc == 2
+    assert "has no leg elsewhere, but on storage-1, which is in maintenance kernel" in done["other"].output
+    for each in (done["same"], done["converge"]):
+        assert each.rc == 2 and "storage-1 is held by " in each.output, each.output
+    assert done["restarted"] == []
+    assert workshop.nodes()["storage-2"] == ["active", None, "kernel"]
+    assert fleet.conn.execute("SELECT node FROM diskengine.v_lease").fetchall() == []
+    fleet.check_served()

@@ -85,6 +85,14 @@ def test_what_depends_on_nodes():
     assert maintenance_batch(documents, ["c"]) == {"mirrors": {}, "refused": []}
 
 
+def test_a_leg_on_a_node_in_another_maintenance_does_not_stay():
+    documents = {"s1": document(node("s1")), "s2": document(node("s2", maintaining="disks"))}
+    documents["c"] = document(node("c"), [volume(1, "s1", "s2")], [{"volume_id": 1, "state": "ATTACHED"}])
+    (refused,) = maintenance_batch(documents, ["s1"])["refused"]
+    assert refused == "volume 1, which c uses, has no leg elsewhere, but on s2, which is in maintenance disks"
+    assert not maintenance_batch(documents, ["s2"])["refused"]
+
+
 def raid(state="online", left=True, right=True, rebuilding=""):
     members = [{"name": "leftn1", "present": left}, {"name": "rightn1", "present": right}]
     return {"name": "raid_1", "state": state, "members": members, "rebuilding": rebuilding, "percent": 40}
