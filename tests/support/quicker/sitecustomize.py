@@ -13,27 +13,28 @@ DIRECTORY = f"{__file__.rpartition('/tests/')[0]}/.build/compiled/{sys.implement
 _compile = zipimport._compile_source
 
 
-def _compile_once(pathname, source):
-    name = pathname.rpartition(".zip/")[2]
-    key = _imp.source_hash(0, name.encode() + b"\0" + source)
-    kept = f"{DIRECTORY}/{key.hex()}"
+def kept(key, make):
+    """What make() returned for a key, in whatever process that was: code, text, or what else marshal knows."""
+    path = f"{DIRECTORY}/{_imp.source_hash(0, key).hex()}"
     try:
-        with open(kept, "rb") as file:
+        with open(path, "rb") as file:
             return marshal.load(file)
     except OSError:
-        return _keep(kept, _compile(pathname, source))
-
-
-def _keep(path, code):
+        made = make()
     try:
         os.makedirs(DIRECTORY, exist_ok=True)
         new = f"{path}.{os.getpid()}"
         with open(new, "wb") as file:
-            marshal.dump(code, file)
+            marshal.dump(made, file)
         os.replace(new, path)
     except OSError:  # as when a test's host may not write here
         pass
-    return code
+    return made
+
+
+def _compile_once(pathname, source):
+    name = pathname.rpartition(".zip/")[2]
+    return kept(name.encode() + b"\0" + source, lambda: _compile(pathname, source))
 
 
 zipimport._compile_source = _compile_once
