@@ -40,6 +40,7 @@ def laid_out(directory, fleet):
         "ANSIBLE_COLLECTIONS_PATH": str(ROOT / ".build/tree"),
         "ANSIBLE_HOME": str(directory / "home"),
         "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin",
+        "PYTHONPATH": str(ROOT / "tests/support/quicker"),
     }
     (directory / "env").mkdir()
     (directory / "env/envvars").write_text(json.dumps(environment))
