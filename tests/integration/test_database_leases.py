@@ -19,6 +19,7 @@ from ansible_collections.excloud.diskengine.plugins.plugin_utils.database import
 )
 from ansible_collections.excloud.diskengine.plugins.plugin_utils.database_schema import ensure_login_role
 from support.estate import invented_lvstores, make_estate
+from support.runs import until
 
 NODES = ("storage-1", "storage-2")
 UUID = "5b1a3c2e-7a3f-4d8f-9a53-0f6f4f0f8a11"
@@ -191,10 +192,7 @@ def test_a_take_waits_until_rows_are_committed(conn, dsn, estate):
         thread = threading.Thread(target=overtake)
         thread.start()
         waiting = "SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%take_leases%'"
-        deadline = time.monotonic() + 30
-        while conn.execute(waiting).fetchone() is None:
-            assert time.monotonic() < deadline and not taken.is_set()
-            time.sleep(0.02)
+        until(lambda: conn.execute(waiting).fetchone() is not None)
     thread.join(30)
     # The row was recorded, and so the lease renewed, before the other came to see it: it is not free any more.
     assert taken.is_set()

@@ -203,6 +203,7 @@ def test_no_rows_no_connection():
         (recording("host=/nowhere", [{"kind": "lvol", "id": 1, "to": "UP"}]), "from"),
         (recording("host=/nowhere", [row("many")]), "many"),
         (recording("host=/nowhere", [row(1, kind="shelf")]), "shelf"),
+        (recording("host=/nowhere", [row(1)], lease=7), "each of the rows needs its node"),
     ],
 )
 def test_bad_input(task, said, check):
