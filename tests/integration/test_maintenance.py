@@ -143,7 +143,7 @@ def test_a_node_waits_for_what_depends_on_it(workshop):
 
 
 def test_two_maintenances_never_take_both_legs(workshop):
-    """While one has a node, another one refuses the other leg's and leaves it as it was; nor may the same one go twice."""
+    """Another one refuses the node of the other leg and leaves it as it was, and the same one does not begin twice."""
     fleet, done = workshop.fleet, {}
 
     def meanwhile():
