@@ -37,8 +37,8 @@ def maintenance_batch(documents, names):
     """Return ``{mirrors, refused}`` for nodes that are to be taken out of service together, or are already.
 
     ``mirrors`` gives each compute node that stays its mirrors with a leg on one of the others, by name: the bdevs that
-    ``stay`` as legs, and whether the mirror is ``served``, so that it has to be there. A leg on a node that is in another
-    maintenance does not stay. ``refused`` are sentences on volumes that nothing would be left of.
+    ``stay`` as legs, and whether the mirror is ``served``, so that it has to be there. A leg on a node that is in
+    another maintenance does not stay. ``refused`` are sentences on volumes that nothing would be left of.
     """
     mirrors: dict = {}
     refused = []
