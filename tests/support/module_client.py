@@ -18,7 +18,10 @@ def main():
     request = repr((os.getpid(), dict(os.environb), os.getcwd(), mask)).encode()
     files = b"".join(number.to_bytes(4, sys.byteorder) for number in (0, 1, 2))
     connection = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
-    connection.connect(server)
+    try:
+        connection.connect(server)
+    except OSError:  # it has not started yet
+        os.execv(sys.executable, [sys.executable])
     connection.sendmsg([request], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, files)])
     status = int(connection.recv(16))
     if status < 0:

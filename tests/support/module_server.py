@@ -63,7 +63,8 @@ def become(pid, environment, directory, mask):
 
 if __name__ == "__main__":
     for name in IMPORTED:
-        importlib.import_module(name)
+        with suppress(ModuleNotFoundError):  # a virtual machine has no database driver
+            importlib.import_module(name)
     gc.freeze()  # what is there stays; looking through it is most of the time that a module takes to end
     asked, streams = serve(socket.socket(fileno=int(sys.argv[1])))
     for number, stream in enumerate(streams):

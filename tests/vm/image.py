@@ -15,9 +15,12 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+import ansible
+
 ROOT = Path(__file__).resolve().parents[2]
 BUILD = ROOT / ".build/vm"
-QUICKER = ROOT / "tests/support/quicker/sitecustomize.py"  # each module's Python would compile it all, emulated
+SUPPORT = ROOT / "tests/support"
+QUICKER = [SUPPORT / name for name in ("quicker/sitecustomize.py", "module_server.py", "module_client.py")]
 PROGRAMS = {
     "qemu-system-x86_64": "qemu-system-x86",
     "qemu-img": "qemu-utils",
@@ -49,6 +52,17 @@ FILES = {
     "etc/machine-id": "uninitialized\n",
     "etc/resolv.conf": "",  # a name server that does not answer costs ten seconds at each login
     "etc/ssh/sshd_config.d/vm.conf": "UseDNS no\nHostKey /etc/ssh/ssh_host_ed25519_key\n",
+    # Imports take a module four seconds, emulated. They are made once, and each module is forked (module_server.py).
+    "etc/systemd/system/quicker.socket": "[Socket]\nListenSequentialPacket=/run/quicker\n",
+    "etc/systemd/system/quicker.service": """[Unit]
+Requires=quicker.socket
+[Service]
+Environment=PYTHONPATH=/opt/quicker
+ExecStart=/bin/sh -c "sleep infinity | exec /usr/bin/python3 -P /opt/quicker/module_server.py 3"
+[Install]
+WantedBy=multi-user.target
+""",
+    "usr/local/bin/quicker": '#!/bin/sh\nexec /usr/bin/python3 -IS /opt/quicker/module_client.py /run/quicker "$@"\n',
 }
 INIT = """#!/bin/busybox sh
 b=/bin/busybox
@@ -98,7 +112,8 @@ def archive() -> str:
 def image() -> Path:
     """Return the directory of the image: kernel, initrd, root.img and key. Raises Unavailable."""
     need_programs()
-    key = hashlib.sha256(Path(__file__).read_bytes() + QUICKER.read_bytes()).hexdigest()[:12]
+    sources = [Path(__file__), *QUICKER]
+    key = hashlib.sha256(ansible.__version__.encode() + b"".join(map(Path.read_bytes, sources))).hexdigest()[:12]
     directory = BUILD / f"image-{key}"
     BUILD.mkdir(parents=True, exist_ok=True)
     with (BUILD / "lock").open("w") as lock:
@@ -150,8 +165,17 @@ def configure(tree: Path, new: Path) -> None:
         path.unlink(missing_ok=True)
         path.write_text(text)
     packages = tree / "usr/lib/python3/dist-packages"
-    shutil.copy(QUICKER, packages / "quicker.py")
+    shutil.copy(QUICKER[0], packages / "quicker.py")
     (packages / "quicker.pth").write_text("import quicker\n")
+    quicker, own = tree / "opt/quicker", Path(ansible.__file__).parent
+    for name in ("_vendor", "module_utils", "modules"):
+        shutil.copytree(own / name, quicker / "ansible" / name)
+    for name in ("__init__.py", "release.py"):
+        shutil.copy(own / name, quicker / "ansible")
+    for path in QUICKER:
+        shutil.copy(path, quicker)
+    (tree / "usr/local/bin/quicker").chmod(0o755)
+    run("systemctl", f"--root={tree}", "enable", "quicker.service")
     for unit in UNWANTED:
         path = tree / "etc/systemd/system" / unit
         path.unlink(missing_ok=True)

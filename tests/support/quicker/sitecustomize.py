@@ -20,7 +20,8 @@ def kept(key, make):
         with open(path, "rb") as file:
             return marshal.load(file)
     except OSError:
-        made = make()
+        pass
+    made = make()
     try:
         os.makedirs(DIRECTORY, exist_ok=True)
         new = f"{path}.{os.getpid()}"
