@@ -76,7 +76,7 @@ conformance: venv  ## the simulator against recordings of the real SPDK
 
 .PHONY: integration
 integration: venv  ## ansible-playbook against PostgreSQL and the simulator, or the SPDK_TGT named
-	@$(PYTEST) -n 2 --dist worksteal tests/integration
+	@$(PYTEST) -n $(if $(SPDK_TGT),2,3) --dist worksteal tests/integration
 
 .PHONY: molecule
 molecule: venv  ## the scenarios of the roles, but for the one of a host
