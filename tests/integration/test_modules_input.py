@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import socket
 import threading
+from contextlib import suppress
 
 import pytest
 from support.ansible import play, run_playbook
@@ -215,7 +216,8 @@ def listen(tmp_path_factory):
             for line in lines:
                 said = answer(json.loads(line))
                 if said is not None:
-                    connection.sendall(said)
+                    with suppress(BrokenPipeError):  # the module has seen enough, and has gone
+                        connection.sendall(said)
 
     def make(answer):
         listener = socket.socket(socket.AF_UNIX)
