@@ -42,6 +42,7 @@ def test_from_rows_to_attached_and_back_to_nothing(make_fleet):
     run = fleet.site(times=2)
     assert run.rc == 0, run.output
     assert in_order(fleet.sent()) == in_order(foretold(check))
+    assert [result["changed"] for result in run.results(TASK)][3:] == [False] * 3
     assert fleet.states() == ["DETACHED", "ATTACHED"]
     fleet.check_served()
     fleet.wish("DETACHING", second)
