@@ -93,23 +93,20 @@ def serve(requests):
 
 
 def _load():
-    """Import what every run would, which is Ansible, what plugins of the collection share, and the database driver."""
+    """Import what runs would: Ansible, plugins of the collection with what they share, and the database driver."""
     from ansible.cli.playbook import main
     from ansible.plugins import loader
 
     loader.init_plugin_loader()
     warnings.filterwarnings("ignore", "AnsibleCollectionFinder has already been configured")  # each run would say so
     importlib.import_module("ansible_collections.ansible.builtin")
-    collection = importlib.import_module("ansible_collections.excloud.diskengine.plugins.plugin_utils")
-    for module in pkgutil.iter_modules(collection.__path__, f"{collection.__name__}."):
-        importlib.import_module(module.name)
+    for kind in ("plugin_utils", "action", "filter"):
+        package = importlib.import_module(f"ansible_collections.excloud.diskengine.plugins.{kind}")
+        for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
+            importlib.import_module(module.name)
     importlib.import_module("psycopg")
     for kind in ("action", "become", "callback", "connection", "filter", "shell", "strategy", "test", "vars"):
         list(getattr(loader, f"{kind}_loader").all(class_only=True))
-    plugins = Path(collection.__path__[0]).parent
-    for kind in ("action", "filter"):
-        for path in plugins.glob(f"{kind}/*.py"):
-            importlib.import_module(f"{collection.__name__.rpartition('.')[0]}.{kind}.{path.stem}")
     _keep_templates()
     gc.freeze()  # no run looks through it for what is not needed
     return main

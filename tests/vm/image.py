@@ -164,9 +164,6 @@ def configure(tree: Path, new: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.unlink(missing_ok=True)
         path.write_text(text)
-    packages = tree / "usr/lib/python3/dist-packages"
-    shutil.copy(QUICKER[0], packages / "quicker.py")
-    (packages / "quicker.pth").write_text("import quicker\n")
     quicker, own = tree / "opt/quicker", Path(ansible.__file__).parent
     for name in ("_vendor", "module_utils", "modules"):
         shutil.copytree(own / name, quicker / "ansible" / name)
