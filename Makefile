@@ -8,7 +8,7 @@ ifneq ($(firstword $(subst :, ,$(PATH))),$(CURDIR)/.venv/bin)
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 endif
 export LC_ALL := C.UTF-8
-export PYTHONDONTWRITEBYTECODE := 1
+unexport PYTHONDONTWRITEBYTECODE
 export ANSIBLE_HOME := $(CURDIR)/.build/ansible
 
 TREE := .build/tree/ansible_collections/excloud/diskengine

@@ -68,14 +68,15 @@ def run_playbook(
     playbook is a path, an FQCN such as excloud.diskengine.converge, or a list of plays. inventory is a path or an
     inventory as YAML data; without it there is localhost. Hosts are local and use this Python unless the inventory
     says otherwise. extra_vars is a dict, env is added to the environment. With echo the output is printed as it comes.
-    A run with an environment of its own, or with echo, starts as a program, as do its modules; the others are forked
-    (support/warm.py).
+    A run with echo, or with another environment for Ansible or Python, starts as a program, as do its modules; the
+    others are forked (support/warm.py).
     """
     with tempfile.TemporaryDirectory(prefix="play") as name:
         directory = Path(name)
         events = directory / "events"
         _configure(directory)
-        warm = None if env or echo else _warm()
+        program = echo or any(name.startswith(("ANSIBLE_", "PYTHON")) for name in env or {})
+        warm = None if program else _warm()
         python = warm.python if warm else sys.executable
         command = [
             str(Path(sys.executable).with_name("ansible-playbook")),
