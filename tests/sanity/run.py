@@ -22,12 +22,19 @@ HOME = ROOT / ".build/home"
 
 
 def stage() -> None:
-    """Make STAGE equal to what git tracks or would track. ansible-test wants the real path and a git repository."""
+    """Make STAGE equal to what git tracks or would track, but for the tests, which users do not get.
+
+    ansible-test wants the real path and a git repository.
+    """
     listing = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
         cwd=ROOT, check=True, capture_output=True, text=True,
     ).stdout.split("\0")  # fmt: skip
-    wanted = {name for name in listing if name and (ROOT / name).is_file()}
+    wanted = {
+        name
+        for name in listing
+        if name and (ROOT / name).is_file() and (name == "tests/config.yml" or not name.startswith("tests/"))
+    }
     if not (STAGE / ".git").is_dir():
         shutil.rmtree(STAGE, ignore_errors=True)
         subprocess.run(["git", "init", "--quiet", str(STAGE)], check=True)

@@ -24,7 +24,7 @@ QUICKER = [SUPPORT / name for name in ("quicker/sitecustomize.py", "module_serve
 PROGRAMS = {
     "qemu-system-x86_64": "qemu-system-x86",
     "qemu-img": "qemu-utils",
-    "debootstrap": "debootstrap",
+    "mmdebstrap": "mmdebstrap",
     "mke2fs": "e2fsprogs",
     "cpio": "cpio",
     "ssh": "openssh-client",
@@ -152,7 +152,7 @@ def run(*arguments: object) -> None:
 
 def install(tree: Path) -> None:
     os.environ.update(DEBIAN_FRONTEND="noninteractive", INITRD="No")
-    run("debootstrap", "--variant=minbase", f"--include={','.join(PACKAGES)}", SUITE, tree, archive())
+    run("mmdebstrap", "--variant=minbase", f"--include={','.join(PACKAGES)}", SUITE, tree, archive())
     for pattern in ("var/cache/apt/archives/*.deb", "var/lib/apt/lists/*", "usr/share/doc/*", "usr/share/locale/*"):
         for path in tree.glob(pattern):
             shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
