@@ -118,11 +118,16 @@ class Browser:
         return self.run(f"{elements}.filter(each => each.checkVisibility()).length")
 
     def click(self, selector, containing=""):
-        """Press the mouse in the middle of the first element that has the text; it has to be the one that is hit."""
+        """Press the mouse in the middle of the first element that has the text; it has to be the one that is hit.
+
+        What is scrolled to moves for some frames, while it and what is above it are rendered.
+        """
         place = self.run(
-            "((selector, text) => { const found = [...document.querySelectorAll(selector)].find(each => "
+            "(async (selector, text) => { const found = [...document.querySelectorAll(selector)].find(each => "
             "each.checkVisibility() && each.innerText.includes(text)); found.scrollIntoView({block: 'center'}); "
-            "const box = found.getBoundingClientRect(); const x = box.x + box.width / 2, y = box.y + box.height / 2; "
+            "let box = {}, still = 0; while (still < 4) { await new Promise(requestAnimationFrame); "
+            "const now = found.getBoundingClientRect(); still = now.y === box.y ? still + 1 : 0; box = now; } "
+            "const x = box.x + box.width / 2, y = box.y + box.height / 2; "
             "return found.contains(document.elementFromPoint(x, y)) ? [x, y] : null; "
             f"}})(...{json.dumps([selector, containing])})"
         )
