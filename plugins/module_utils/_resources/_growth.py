@@ -65,8 +65,7 @@ def grow_zeroed(lvol: Lvol, size: int, store: Lvstore, options: dict, graph: Gra
     _require_sole_taker(lvol, store, graph)
     name = _naming.store_name(_PREFIX + lvol.name, "name of the lvol that takes free clusters")
     helper = Lvol(store.name, name, None, None, False, False)
-    left = helper_of(lvol, graph)
-    actions = [remove_helper(left)] if left else []
+    actions = []
     limit = lvol_size(parse_size(options["zero_limit"], "zero_limit"), store.cluster_size)[1]
     step = lvol_size(_STEP, store.cluster_size)[1]
     goal = min(size, (lvol.size or 0) + limit)

@@ -295,7 +295,7 @@ def _compare(found: Lvol, store: Lvstore, size: int | None, options: dict, graph
             else "it is thick, wanted thin; SPDK cannot change that in place"
         )
     before = _fields(found)
-    from ._growth import Growth, grow_zeroed, helper_of, resize  # importing costs time in every run
+    from ._growth import Growth, grow_zeroed, helper_of, remove_helper, resize  # importing costs time in every run
 
     helper = helper_of(found, graph)
     if size is None:
@@ -305,8 +305,11 @@ def _compare(found: Lvol, store: Lvstore, size: int | None, options: dict, graph
     if real == found.size and not helper:
         return Change(before, before, facts=facts, notes=notes)
     clusters = (real - found.size) // store.cluster_size
-    needs_freed = not found.thin and _needs_freed(store, clusters, graph)
-    if real < found.size:
+    spare = _clusters_of(helper, store)
+    needs_freed = not found.thin and _needs_freed(store, clusters - spare, graph)
+    if real == found.size:
+        growth = Growth(real, [], [])
+    elif real < found.size:
         _require_shrinkable(found, real, options, graph)
         growth = Growth(real, [resize(found, real, risk=DESTRUCTIVE, **_keys(found.alias, store, False))], [])
     elif options["growth"] == "plain" or _is_half_made(found, options):
@@ -320,11 +323,17 @@ def _compare(found: Lvol, store: Lvstore, size: int | None, options: dict, graph
         world.lvols[store.name, found.name] = planned
         own_name = found.uuid or found.alias
         world.bdevs[own_name] = world.bdevs[own_name]._replace(size=growth.size)
-        _take(world, store.name, taken)
         if helper:
             world.remove_lvol(helper)
+        _take(world, store.name, -spare)
+        _take(world, store.name, taken)
 
-    return Change(before, _fields(planned), growth.actions, facts=facts, predict=predict, notes=[*notes, *growth.notes])
+    actions = [*([remove_helper(helper)] if helper else []), *growth.actions]
+    return Change(before, _fields(planned), actions, facts=facts, predict=predict, notes=[*notes, *growth.notes])
+
+
+def _clusters_of(helper: Lvol | None, store: Lvstore) -> int:
+    return (helper.size or 0) // store.cluster_size if helper else 0
 
 
 def _is_half_made(lvol: Lvol, options: dict) -> bool:
@@ -363,6 +372,7 @@ def _delete(found: Lvol, store: Lvstore, graph: Graph) -> Change:
         world.remove_lvol(found)
         if helper:
             world.remove_lvol(helper)
+        _take(world, store.name, -_clusters_of(helper, store))
         if not found.thin:
             _take(world, store.name, -((found.size or 0) // store.cluster_size))
 

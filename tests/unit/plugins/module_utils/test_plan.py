@@ -449,10 +449,33 @@ def test_lvol_grown_after_a_run_that_was_cut_off(target):
     assert_works(target, planned, "bdev_lvol_delete", *STEP)
 
 
+@pytest.mark.parametrize("options, calls_of_growth", [({}, STEP), ({"growth": "plain"}, STEP[2:])])
+def test_what_a_run_that_was_cut_off_left_is_space_for_the_next(options, calls_of_growth):
+    target = Target(seed=1, addresses=None)
+    add_lvstore(target, "lvs", 64 * MIB)
+    lvol(target, size=8)
+    lvol(target, "diskengine_zero_1", size=40)
+    assert_works(target, plan(target, growth("44MiB", **options)), "bdev_lvol_delete", *calls_of_growth)
+
+
+def test_what_a_run_that_was_cut_off_left_is_space_for_others_when_its_lvol_is_gone():
+    target = Target(seed=1, addresses=None)
+    add_lvstore(target, "lvs", 64 * MIB)
+    lvol(target, size=8)
+    lvol(target, "diskengine_zero_1", size=40)
+    planned = plan(
+        target,
+        want("lvol", name="1", lvstore="lvs", state="absent"),
+        want("lvol", name="2", lvstore="lvs", size="52MiB"),
+    )
+    assert_works(target, planned, *["bdev_lvol_delete"] * 2, "bdev_lvol_create")
+
+
 def test_what_a_run_that_was_cut_off_left_is_removed_when_nothing_is_to_grow(target):
     lvol(target, size=8)
-    lvol(target, "diskengine_zero_1", size=4)
-    assert_works(target, plan(target, growth("8MiB")), "bdev_lvol_delete")
+    for options in ({}, {"growth": "plain"}):
+        lvol(target, "diskengine_zero_1", size=4)
+        assert_works(target, plan(target, growth("8MiB", **options)), "bdev_lvol_delete")
     lvol(target, "diskengine_zero_1", size=4)
     gone = want("lvol", name="1", lvstore="lvs", state="absent")
     assert_works(target, plan(target, gone), "bdev_lvol_delete", "bdev_lvol_delete")
