@@ -28,7 +28,8 @@ def postgres():
 
 
 @pytest.fixture(scope="session")
-def _template(postgres):
+def migrated(postgres):
+    """The name of a database with the schema and no rows, to make others of."""
     name = "migrated"
     with psycopg.connect(postgres.create_database(name), autocommit=True) as conn:
         migrate(conn)
@@ -44,10 +45,10 @@ def empty_dsn(postgres):
 
 
 @pytest.fixture
-def dsn(postgres, _template):
+def dsn(postgres, migrated):
     """The dsn of a database with the schema and no rows."""
     name = f"test_{next(_numbers)}"
-    yield postgres.create_database(name, _template)
+    yield postgres.create_database(name, migrated)
     postgres.drop_database(name)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import itertools
 import uuid
+from contextlib import contextmanager
 
 import psycopg
 import pytest
@@ -54,6 +55,27 @@ ALLOWED = {
         "DETACHED": {"GONE"},
     },
 }
+
+
+@pytest.fixture(scope="module")
+def shared_dsn(postgres, migrated):
+    """The dsn of a database that all tests have, each in a transaction that is rolled back."""
+    yield postgres.create_database("states", migrated)
+    postgres.drop_database("states")
+
+
+@pytest.fixture
+def conn(shared_dsn):
+    with psycopg.connect(shared_dsn, autocommit=True) as connection:
+        with connection.transaction(force_rollback=True):
+            yield connection
+
+
+@contextmanager
+def refused(conn, error, match=None):
+    """The block is refused; what was done before it stays."""
+    with pytest.raises(error, match=match), conn.transaction():
+        yield
 
 
 @pytest.fixture
@@ -107,7 +129,7 @@ def test_every_pair_of_states(conn, rows, kind, first, second):
     if second in ALLOWED[kind][first]:
         go(conn, kind, rows[kind], second)
     else:
-        with pytest.raises(psycopg.errors.CheckViolation, match=f"{first} -> {second} is not allowed"):
+        with refused(conn, psycopg.errors.CheckViolation, match=f"{first} -> {second} is not allowed"):
             go(conn, kind, rows[kind], second)
 
 
@@ -123,7 +145,7 @@ def test_a_row_is_born_in_its_first_state(conn, rows, kind, state):
         "snapshot": "(lvol_id, uuid, state) SELECT lvol_id, gen_random_uuid(), %s FROM diskengine.snapshot",
         "mapping": "(volume_id, node, state) SELECT volume_id, node, %s FROM diskengine.mapping",
     }
-    with pytest.raises(psycopg.errors.CheckViolation, match=f"GONE -> {state} is not allowed"):
+    with refused(conn, psycopg.errors.CheckViolation, match=f"GONE -> {state} is not allowed"):
         conn.execute(f"INSERT INTO diskengine.{kind} {columns[kind]}", [state])
 
 
@@ -133,15 +155,15 @@ def test_ready_is_up(conn, rows):
 
 
 def test_unknown_state(conn, rows):
-    with pytest.raises(psycopg.errors.CheckViolation):
+    with refused(conn, psycopg.errors.CheckViolation):
         go(conn, "lvol", rows["lvol"], "BROKEN")
 
 
 def test_up_needs_a_uuid(conn):
     estate = make_estate(conn, lvols=2)
-    with pytest.raises(psycopg.errors.CheckViolation, match="lvol_up_has_uuid"):
+    with refused(conn, psycopg.errors.CheckViolation, match="lvol_up_has_uuid"):
         go(conn, "lvol", ("id", estate.lvols[0]), "UP")
-    with pytest.raises(psycopg.errors.CheckViolation, match="disk_up_has_lvstore"):
+    with refused(conn, psycopg.errors.CheckViolation, match="disk_up_has_lvstore"):
         go(conn, "disk", ("id", estate.disks["storage-1-disk-0"]), "UP")
 
 
@@ -162,31 +184,31 @@ def zeroed(conn, lvol):
 def test_zeroing_starts_at_the_old_size_and_never_goes_back(conn, resizing):
     assert zeroed(conn, resizing) == 100
     conn.execute("UPDATE diskengine.lvol SET zeroed_bytes = 200 WHERE id = %s", [resizing])
-    with pytest.raises(psycopg.errors.CheckViolation, match="already at 200"):
+    with refused(conn, psycopg.errors.CheckViolation, match="already at 200"):
         conn.execute("UPDATE diskengine.lvol SET zeroed_bytes = 150 WHERE id = %s", [resizing])
-    with pytest.raises(psycopg.errors.CheckViolation, match="already at 200"):
+    with refused(conn, psycopg.errors.CheckViolation, match="already at 200"):
         conn.execute("UPDATE diskengine.lvol SET zeroed_bytes = NULL WHERE id = %s", [resizing])
 
 
 def test_a_resize_ends_only_when_all_is_zeroed(conn, resizing):
-    with pytest.raises(psycopg.errors.CheckViolation, match="only 100 of 300 bytes are zeroed"):
+    with refused(conn, psycopg.errors.CheckViolation, match="only 100 of 300 bytes are zeroed"):
         conn.execute("UPDATE diskengine.lvol SET state = 'UP' WHERE id = %s", [resizing])
     conn.execute("UPDATE diskengine.lvol SET zeroed_bytes = 300, state = 'UP' WHERE id = %s", [resizing])
     assert zeroed(conn, resizing) is None
 
 
 def test_sizes_change_only_through_resizing(conn, resizing):
-    with pytest.raises(psycopg.errors.CheckViolation, match="can only grow"):
+    with refused(conn, psycopg.errors.CheckViolation, match="can only grow"):
         conn.execute("UPDATE diskengine.lvol SET size_bytes = 200 WHERE id = %s", [resizing])
     conn.execute("UPDATE diskengine.lvol SET size_bytes = 400 WHERE id = %s", [resizing])
     conn.execute("UPDATE diskengine.lvol SET zeroed_bytes = 400, state = 'UP' WHERE id = %s", [resizing])
-    with pytest.raises(psycopg.errors.CheckViolation, match="only through RESIZING"):
+    with refused(conn, psycopg.errors.CheckViolation, match="only through RESIZING"):
         conn.execute("UPDATE diskengine.lvol SET size_bytes = 500 WHERE id = %s", [resizing])
 
 
 def test_a_replica_stays_what_it_is(conn, resizing):
     for change in ("uuid = gen_random_uuid()", "disk_id = disk_id + 1", "volume_id = volume_id + 1", "id = id + 100"):
-        with pytest.raises(psycopg.errors.CheckViolation):
+        with refused(conn, psycopg.errors.CheckViolation):
             conn.execute(f"UPDATE diskengine.lvol SET {change} WHERE id = %s", [resizing])
 
 
@@ -211,9 +233,9 @@ def test_the_revision_counts_wishes_only(conn, resizing):
 
 
 def test_placement_kinds(conn, rows):
-    with pytest.raises(psycopg.errors.ForeignKeyViolation):
+    with refused(conn, psycopg.errors.ForeignKeyViolation):
         conn.execute("INSERT INTO diskengine.disk (node, bdf, serial) VALUES ('compute-1', '0000:03:00.0', 'z')")
-    with pytest.raises(psycopg.errors.ForeignKeyViolation):
+    with refused(conn, psycopg.errors.ForeignKeyViolation):
         conn.execute(
             "WITH v AS (INSERT INTO diskengine.volume (size_bytes) VALUES (1) RETURNING id) "
             "INSERT INTO diskengine.mapping (volume_id, node) SELECT id, 'storage-1' FROM v"
@@ -273,7 +295,7 @@ def test_the_last_healthy_leg_cannot_go(conn, mapped, mapping, legs, expected):
         assert reason is None if start is None else reason.startswith(start.format(m=mapped.mappings[0]))
     for number, reason in zip(mapped.lvols, found):
         if reason:
-            with pytest.raises(psycopg.errors.CheckViolation, match=f"lvol {number}: {reason}"):
+            with refused(conn, psycopg.errors.CheckViolation, match=f"lvol {number}: {reason}"):
                 go(conn, "lvol", ("id", number), "GONE")
     for number, reason, leg in zip(mapped.lvols, found, legs.split(", ")):
         if reason is None and leg.startswith("DELETING"):
@@ -283,7 +305,7 @@ def test_the_last_healthy_leg_cannot_go(conn, mapped, mapping, legs, expected):
 def test_membership_is_a_result(conn, mapped):
     query = "UPDATE diskengine.lvol SET membership = %s RETURNING revision"
     assert conn.execute(query, ["JOINING"]).fetchall() == [(1,)] * 3
-    with pytest.raises(psycopg.errors.CheckViolation):
+    with refused(conn, psycopg.errors.CheckViolation):
         conn.execute(query, ["BROKEN"])
 
 
@@ -293,9 +315,9 @@ def test_a_volume_is_mapped_on_one_node_at_a_time(conn, mapped):
     insert = "INSERT INTO diskengine.mapping (volume_id, node) VALUES (%s, %s) RETURNING id"
     waits = "SELECT waits_for FROM diskengine.v_mapping WHERE id = %s"
     go(conn, "mapping", ("id", first), "INITIALISED")
-    with pytest.raises(psycopg.errors.CheckViolation, match=f"mapped on compute-1 .mapping {first}, INITIALISED.; set"):
+    with refused(conn, psycopg.errors.CheckViolation, match=f"mapped on compute-1 .mapping {first}, INITIALISED.; set"):
         conn.execute(insert, [volume, "compute-2"])
-    with pytest.raises(psycopg.errors.CheckViolation, match=f"mapping {first}: volume and node are fixed"):
+    with refused(conn, psycopg.errors.CheckViolation, match=f"mapping {first}: volume and node are fixed"):
         conn.execute("UPDATE diskengine.mapping SET node = 'compute-2'")
     (beside,) = conn.execute(insert, [volume, "compute-1"]).fetchone()
     assert conn.execute(waits, [beside]).fetchone() == (None,)
@@ -308,7 +330,7 @@ def test_a_volume_is_mapped_on_one_node_at_a_time(conn, mapped):
     assert conn.execute(waits, [beside]).fetchone() == (None,)
     go(conn, "mapping", ("id", beside), "DETACHED")
     assert conn.execute(waits, [second]).fetchone() == (None,)
-    with pytest.raises(psycopg.errors.CheckViolation, match="mapped on compute-2"):
+    with refused(conn, psycopg.errors.CheckViolation, match="mapped on compute-2"):
         conn.execute(insert, [volume, "compute-1"])
 
 
@@ -316,5 +338,5 @@ def test_a_volume_that_goes_is_not_mapped(conn, mapped):
     for state in ("DETACHING", "DETACHED"):
         go(conn, "mapping", ("id", mapped.mappings[0]), state)
     conn.execute("UPDATE diskengine.lvol SET state = 'DELETING'")
-    with pytest.raises(psycopg.errors.CheckViolation, match="all replicas of volume .* are DELETING"):
+    with refused(conn, psycopg.errors.CheckViolation, match="all replicas of volume .* are DELETING"):
         conn.execute("INSERT INTO diskengine.mapping (volume_id, node) VALUES (%s, 'compute-1')", mapped.volumes)

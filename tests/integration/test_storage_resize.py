@@ -7,7 +7,7 @@ import base64
 import struct
 import time
 
-import pytest
+from support.runs import at
 from support.targets import is_real
 
 MIB = 1 << 20
@@ -126,39 +126,41 @@ def test_a_run_zeroes_no_more_than_the_limit_and_the_next_goes_on(make_site):
     assert sizes(site) == {str(row["id"]): 36}
 
 
-@pytest.mark.parametrize("method", STEP)
-@pytest.mark.parametrize("occurrence", [1, 2])
-def test_a_resize_that_was_cut_off(make_site, make_target, method, occurrence):
-    """The target dies after any call of two steps. What has grown is zero, and the next run goes on from there."""
-    site = make_site(lvols=1, thin=False, disk_bytes=4 << 30)
+def die(site, request):
+    site.target.kill()
+    raise ConnectionResetError
+
+
+def test_a_resize_that_was_cut_off(make_site, make_target):
+    """The target dies after any call of two steps, each on a node of its own.
+
+    What has grown is zero, and the next run goes on from there.
+    """
+    points = [(method, occurrence) for method in STEP for occurrence in (1, 2)]
+    site = make_site(nodes=len(points), lvols=len(points), replicas=1, thin=False, disk_bytes=1536 * MIB)
     assert site.converge().rc == 0
-    (number,) = site.estate.lvols
-    fill_with_old_data(site)
-    grow(site, number, 12 + 1024 + 100)
-    recorder = site.target.recorder
-    recorder.clear()
-
-    def die(request):
-        methods = [call["method"] for call in recorder.requests[:request]]
-        if request and methods[-1] == method and methods.count(method) == occurrence:
-            site.target.kill()
-            raise ConnectionResetError
-
-    recorder.before_answer = die
+    nodes = site.each()
+    for node in nodes:
+        fill_with_old_data(node)
+        grow(node, node.rows()[0]["id"], 12 + 1024 + 100)
+        node.clear()
+    died = [at(node, method, die, occurrence) for node, (method, occurrence) in zip(nodes, points)]
     assert site.converge().rc != 0
-    recorder.before_answer = lambda number: None
-    site.target.start()
-    reached = sizes(site)[str(number)]
-    (row,) = site.rows()
-    assert row["state"] == "RESIZING" and row["zeroed_bytes"] in (12 * MIB, 1036 * MIB)
+    assert [len(requests) for requests in died] == [1] * len(points)
+    for node in nodes:
+        node.target.start()
+        (row,) = node.rows()
+        assert row["state"] == "RESIZING" and row["zeroed_bytes"] in (12 * MIB, 1036 * MIB)
+        assert sizes(node)[str(row["id"])] in (12, 1036, 1136)
     done = site.converge(times=2)
     assert done.rc == 0, done.output
-    assert [result["changed"] for result in done.results("Converge the SPDK target")][1] is False
-    assert sizes(site) == {str(number): 1136} and reached in (12, 1036, 1136)
-    (row,) = site.rows()
-    assert (row["state"], row["zeroed_bytes"]) == ("UP", None)
-    assert Host(site, make_target, row).reads_only_zeroes(12, 1136)
-    site.check_served()
+    for node in nodes:
+        assert done.results("Converge the SPDK target", node.name)[1]["changed"] is False
+        (row,) = node.rows()
+        assert sizes(node) == {str(row["id"]): 1136}
+        assert (row["state"], row["zeroed_bytes"]) == ("UP", None)
+        assert Host(node, make_target, row).reads_only_zeroes(12, 1136)
+        node.check_served()
 
 
 def test_a_thin_lvol_waits_unless_free_space_is_known_to_be_zero(make_site):

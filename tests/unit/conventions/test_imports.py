@@ -4,8 +4,8 @@
 from __future__ import annotations
 
 import ast
+import functools
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,25 +19,28 @@ PREFIX = f"ansible_collections.{NAME}."
 MODULE_UTILS = sorted((ROOT / "plugins/module_utils").rglob("*.py"))
 
 
-def imported(path: Path, at_once: bool = False) -> Iterator[str]:
+@functools.cache
+def imported(path: Path, at_once: bool = False) -> list[str]:
     """Full names of everything that a file imports, wherever in the file it does, or when it is imported itself."""
+    found: list[str] = []
     package = (PREFIX + ".".join(path.relative_to(ROOT).parent.parts)).split(".")
     tree = ast.parse(path.read_text())
     for node in tree.body if at_once else ast.walk(tree):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            found += (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             base = package[: len(package) - node.level + 1] if node.level else []
             origin = ".".join(base + ([node.module] if node.module else []))
-            yield from (f"{origin}.{alias.name}" for alias in node.names)
+            found += (f"{origin}.{alias.name}" for alias in node.names)
+    return found
 
 
-def files_of(name: str) -> Iterator[Path]:
+@functools.cache
+def files_of(name: str) -> list[Path]:
     """The files of ours that importing a name brings along: the module, and the packages around it."""
     parts = name.removeprefix(PREFIX).split(".")
-    for length in range(1, len(parts) + 1):
-        base = ROOT.joinpath(*parts[:length])
-        yield from (path for path in (base.with_suffix(".py"), base / "__init__.py") if path.is_file())
+    bases = [ROOT.joinpath(*parts[:length]) for length in range(1, len(parts) + 1)]
+    return [path for base in bases for path in (base.with_suffix(".py"), base / "__init__.py") if path.is_file()]
 
 
 def brought_along(path: Path, at_once: bool = False) -> set[Path]:

@@ -61,6 +61,5 @@ def test_works_from_the_installed_tarball(installed: Path) -> None:
     assert not missing
     roles = run("ansible-doc", "--type", "role", "--list", NAME, cwd=installed, collections=installed)
     assert not [role.name for role in ROLES if f"{NAME}.{role.name}" not in roles]
-    for path in PLAYBOOKS:
-        command = ["ansible-playbook", "-i", "localhost,", "--syntax-check", f"{NAME}.{path.stem}"]
-        run(*command, cwd=installed, collections=installed)
+    playbooks = [f"{NAME}.{path.stem}" for path in PLAYBOOKS]
+    run("ansible-playbook", "-i", "localhost,", "--syntax-check", *playbooks, cwd=installed, collections=installed)
