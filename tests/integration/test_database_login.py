@@ -139,7 +139,7 @@ def test_an_owner_without_superuser(postgres, empty_dsn):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda text: text.replace("host=/tmp", "host=/nowhere"), "No such file or directory"),
+        (lambda text: text.replace("host=/", "host=/nowhere/"), "No such file or directory"),
         (lambda text: text.replace("dbname=", "dbname=no_"), "does not exist"),
         (lambda text: "host=127.0.0.1 port=1 dbname=x", "Connection refused"),
         (lambda text: "host=no.such.host.invalid dbname=x", "no.such.host.invalid"),
