@@ -132,17 +132,15 @@ class Browser:
             f"}})(...{json.dumps([selector, containing])})"
         )
         assert place, f"{selector} is covered"
-        with self._handled("click"):
-            for kind in ("mousePressed", "mouseReleased"):
-                self.call("Input.dispatchMouseEvent", type=kind, x=place[0], y=place[1], button="left", clickCount=1)
+        for kind in ("mousePressed", "mouseReleased"):
+            self.call("Input.dispatchMouseEvent", type=kind, x=place[0], y=place[1], button="left", clickCount=1)
 
     def key(self, name):
         """Press a key."""
         code, text = KEYS[name]
         about = {"key": name, "code": name, "windowsVirtualKeyCode": code}
-        with self._handled("keyup"):
-            self.call("Input.dispatchKeyEvent", type="keyDown", **about, **({"text": text} if text else {}))
-            self.call("Input.dispatchKeyEvent", type="keyUp", **about)
+        self.call("Input.dispatchKeyEvent", type="keyDown", **about, **({"text": text} if text else {}))
+        self.call("Input.dispatchKeyEvent", type="keyUp", **about)
 
     def type(self, text):
         """Type into what has the focus."""
@@ -161,13 +159,6 @@ class Browser:
         self.call("Emulation.setEmulatedMedia", features=features)
         with open(path, "wb") as file:
             file.write(base64.b64decode(self.call("Page.captureScreenshot", format="png")["data"]))
-
-    @contextmanager
-    def _handled(self, event):
-        """Wait in the end until the page has had the event: a busy browser answers before it has."""
-        self.run(f"handled = false; addEventListener('{event}', () => handled = true, {{capture: true, once: true}})")
-        yield
-        self.until("handled")
 
     def _next(self):
         while b"\0" not in self._held:
