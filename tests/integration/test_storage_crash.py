@@ -18,7 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from support.runs import WAIT_SECONDS, at, in_background, playbook_of, until
+from support.runs import WAIT_SECONDS, at, in_background, kill_target, playbook_of, until
 
 READS = ["spdk_get_version", "rpc_get_methods", "bdev_get_bdevs"]
 WRITES = [
@@ -60,11 +60,6 @@ def kill_controller(site, request):
 
 def kill_module(site, request):
     kill(request["pid"])
-
-
-def kill_target(site, request):
-    site.target.kill()
-    raise ConnectionResetError
 
 
 def drop_connection(site, request):

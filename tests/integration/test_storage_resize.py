@@ -7,7 +7,7 @@ import base64
 import struct
 import time
 
-from support.runs import at
+from support.runs import at, kill_target
 from support.targets import is_real
 
 MIB = 1 << 20
@@ -126,11 +126,6 @@ def test_a_run_zeroes_no_more_than_the_limit_and_the_next_goes_on(make_site):
     assert sizes(site) == {str(row["id"]): 36}
 
 
-def die(site, request):
-    site.target.kill()
-    raise ConnectionResetError
-
-
 def test_a_resize_that_was_cut_off(make_site, make_target):
     """The target dies after any call of two steps, each on a node of its own.
 
@@ -144,7 +139,7 @@ def test_a_resize_that_was_cut_off(make_site, make_target):
         fill_with_old_data(node)
         grow(node, node.rows()[0]["id"], 12 + 1024 + 100)
         node.clear()
-    died = [at(node, method, die, occurrence) for node, (method, occurrence) in zip(nodes, points)]
+    died = [at(node, method, kill_target, occurrence) for node, (method, occurrence) in zip(nodes, points)]
     assert site.converge().rc != 0
     assert [len(requests) for requests in died] == [1] * len(points)
     for node in nodes:

@@ -57,6 +57,12 @@ def at(site, method, action, occurrence=1):
     return done
 
 
+def kill_target(site, request):
+    """An action for at(): the target dies, and with it the answer."""
+    site.target.kill()
+    raise ConnectionResetError
+
+
 def in_background(call):
     """Run a call in a thread; returns a function that waits for its result."""
     results = []

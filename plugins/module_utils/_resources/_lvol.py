@@ -248,7 +248,7 @@ def _follow(change: Change, name: str, store: Lvstore, size: int | None, options
 
 def _detach(lvol: Lvol, store: Lvstore, how: str, graph: Graph) -> Change:
     """Copy what an lvol has from its snapshots: all clusters of its size, or, one after the other, what each holds."""
-    clusters = (lvol.size or 0) // store.cluster_size - lvol.allocated if how == "inflate" else 0
+    clusters = _clusters(lvol, store) - lvol.allocated if how == "inflate" else 0
     above = _ancestors(lvol, graph)
     keys = _keys(lvol.alias, store, _needs_freed(store, clusters, graph))
     keys["holds"] += tuple(("bdev", f"{store.name}/{snapshot}") for snapshot in above)
@@ -260,7 +260,7 @@ def _detach(lvol: Lvol, store: Lvstore, how: str, graph: Graph) -> Change:
     copied = clusters
     if how == "decouple":  # at most: snapshots may hold the same clusters
         held = sum(graph.lvols[store.name, name].allocated for name in above if (store.name, name) in graph.lvols)
-        copied = min((lvol.size or 0) // store.cluster_size - lvol.allocated, held)
+        copied = min(_clusters(lvol, store) - lvol.allocated, held)
     planned = lvol._replace(parent="", thin=how == "decouple", allocated=lvol.allocated + copied)
 
     def predict(world: Graph) -> None:
@@ -305,7 +305,7 @@ def _compare(found: Lvol, store: Lvstore, size: int | None, options: dict, graph
     if real == found.size and not helper:
         return Change(before, before, facts=facts, notes=notes)
     clusters = (real - found.size) // store.cluster_size
-    spare = _clusters_of(helper, store)
+    spare = _clusters(helper, store) if helper else 0
     needs_freed = not found.thin and _needs_freed(store, clusters - spare, graph)
     if real == found.size:
         growth = Growth(real, [], [])
@@ -323,17 +323,22 @@ def _compare(found: Lvol, store: Lvstore, size: int | None, options: dict, graph
         world.lvols[store.name, found.name] = planned
         own_name = found.uuid or found.alias
         world.bdevs[own_name] = world.bdevs[own_name]._replace(size=growth.size)
-        if helper:
-            world.remove_lvol(helper)
-        _take(world, store.name, -spare)
+        _remove_helper(world, helper, store)
         _take(world, store.name, taken)
 
     actions = [*([remove_helper(helper)] if helper else []), *growth.actions]
     return Change(before, _fields(planned), actions, facts=facts, predict=predict, notes=[*notes, *growth.notes])
 
 
-def _clusters_of(helper: Lvol | None, store: Lvstore) -> int:
-    return (helper.size or 0) // store.cluster_size if helper else 0
+def _clusters(lvol: Lvol, store: Lvstore) -> int:
+    return (lvol.size or 0) // store.cluster_size
+
+
+def _remove_helper(world: Graph, helper: Lvol | None, store: Lvstore) -> None:
+    """Remove from the predicted target what a run that was cut off has left, if it has."""
+    if helper:
+        world.remove_lvol(helper)
+        _take(world, store.name, -_clusters(helper, store))
 
 
 def _is_half_made(lvol: Lvol, options: dict) -> bool:
@@ -370,11 +375,9 @@ def _delete(found: Lvol, store: Lvstore, graph: Graph) -> Change:
 
     def predict(world: Graph) -> None:
         world.remove_lvol(found)
-        if helper:
-            world.remove_lvol(helper)
-        _take(world, store.name, -_clusters_of(helper, store))
+        _remove_helper(world, helper, store)
         if not found.thin:
-            _take(world, store.name, -((found.size or 0) // store.cluster_size))
+            _take(world, store.name, -_clusters(found, store))
 
     actions = [*([remove_helper(helper)] if helper else []), action]
     return Change(_fields(found), None, actions, facts={"uuid": found.uuid, "alias": found.alias}, predict=predict)
